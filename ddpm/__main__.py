@@ -1,0 +1,5 @@
+"""`python -m ddpm` is the command `ddpm`."""
+
+from ddpm.cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""The command `ddpm`. Heavy libraries are imported by the commands, not here."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ddpm.errors import InputError
+
+app = typer.Typer(
+    name="ddpm",
+    help="Train, sample and evaluate denoising diffusion models.",
+    epilog="Start with: ddpm train --data digits --run runs/first --minutes 3",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="auto takes an NVIDIA or AMD GPU where there is one; cpu; cuda.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from ddpm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    run: RunOption = Path("runs/digits"),
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            help="digits, fashion-mnist, or a path: a folder of images, IDX files or an .npz file."
+        ),
+    ] = None,
+    steps: Annotated[
+        Optional[int], typer.Option(help="Optimiser updates. Give this or --minutes.")
+    ] = None,
+    minutes: Annotated[
+        Optional[float],
+        typer.Option(help="About how long to train; the speed is measured first. Default 3."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, bit by bit.")
+    ] = False,
+    seed: Annotated[Optional[int], typer.Option(help="Key of every random number. Default 0.")] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[Optional[int], typer.Option(help="Images in an update.")] = None,
+    learning_rate: Annotated[Optional[float], typer.Option(help="Peak learning rate.")] = None,
+    prediction: Annotated[Optional[str], typer.Option(help="eps, x0 or v.")] = None,
+    schedule: Annotated[
+        Optional[str], typer.Option(help="log_snr_linear, cosine or linear.")
+    ] = None,
+    levels: Annotated[Optional[int], typer.Option(help="Number of noise levels T.")] = None,
+    channels: Annotated[Optional[int], typer.Option(help="Width of the U-Net.")] = None,
+    dropout: Annotated[Optional[float], typer.Option(help="Dropout of the U-Net.")] = None,
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads. Default: by size of work.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Updates between checkpoints.")] = 500,
+) -> None:
+    """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
+    from ddpm.commands.train import Request, train_run
+
+    request = Request(
+        data=data, steps=steps, minutes=minutes, seed=seed, batch_size=batch_size,
+        learning_rate=learning_rate, prediction=prediction, schedule=schedule, levels=levels,
+        channels=channels, dropout=dropout, threads=threads,
+    )  # fmt: skip
+    train_run(run, request, resume=resume, device=device, checkpoint_every=checkpoint_every)
+
+
+@app.command()
+def sample(
+    run: RunOption = Path("runs/digits"),
+    num: Annotated[int, typer.Option(help="How many pictures.")] = 64,
+    seed: SeedOption = 0,
+    sampler: Annotated[str, typer.Option(help="ancestral or ddim.")] = "ancestral",
+    steps: Annotated[
+        Optional[int], typer.Option(help="Network calls per picture; default all levels.")
+    ] = None,
+    eta: Annotated[float, typer.Option(help="For ddim: 0 is deterministic, 1 ancestral.")] = 0.0,
+    out: Annotated[
+        Optional[Path], typer.Option(help="PNG to write; default a new name in the run's samples/.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw pictures from a trained model: a PNG grid, and an .npz with the grey levels."""
+    from ddpm.commands.sample import sample_run
+
+    sample_run(
+        run, num=num, seed=seed, sampler=sampler, steps=steps, eta=eta, out=out, device=device
+    )
+
+
+@app.command("eval")
+def evaluate(
+    run: RunOption = Path("runs/digits"),
+    num: Annotated[int, typer.Option(help="How many pictures to draw and compare.")] = 360,
+    seed: SeedOption = 0,
+    max_images: Annotated[
+        int, typer.Option(help="At most this many held-out images for the likelihood.")
+    ] = 1000,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score a trained model: bits/dim beside baselines, and the quality of its samples."""
+    from ddpm.commands.evaluate import evaluate_run
+
+    evaluate_run(run, num=num, seed=seed, max_images=max_images, device=device)
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for bad input, 130 for Ctrl-C."""
+    # Threads that wait without spinning leave the other processes of the machine their cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

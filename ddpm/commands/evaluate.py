@@ -1,0 +1,135 @@
+"""`ddpm eval`: how likely held-out images are, and how good the samples."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor
+
+from ddpm import checkpoint
+from ddpm.commands.runtime import console, progress
+from ddpm.commands.trained import TrainedRun, open_run
+from ddpm.data.images import ImageData, to_float
+from ddpm.data.load import load_images
+from ddpm.errors import check
+from ddpm.evaluation.baselines import baselines
+from ddpm.evaluation.figures import comparison_grid, kl_curve
+from ddpm.evaluation.summary import evaluate_samples
+from ddpm.files import keep_old, write_atomically
+from ddpm.likelihood import Bound, calc_bpd_loop, collect, fit_decoder_std, prior_bits
+
+FIT_IMAGES = 2000
+"""Training images that the decoder's standard deviation is fitted to."""
+
+
+def evaluate_run(path: Path, *, num: int, seed: int, max_images: int, device: str) -> None:
+    """Evaluate a run, write eval.json and two pictures, and print a table.
+
+    Raises:
+        InputError: an argument or the run cannot be used.
+    """
+    check(num >= 2, "num", num, "an integer of at least 2")
+    check(max_images >= 1, "max_images", max_images, "an integer of at least 1")
+    run = open_run(path, device)
+    data = load_images(run.config.data)
+    bound, decoder_std = _bound(run, data, seed, max_images)
+    samples = run.draw(num, seed, run.sampler("ancestral", None, 0.0))
+    with console.status("baselines and sample quality"):
+        result = _result(run, data, bound, decoder_std, samples)
+    result |= {"seed": seed, "num": num, "test_images": min(max_images, len(data.test))}
+    _write(run, data, bound, samples, result)
+    _print(run, result)
+
+
+def _bound(
+    run: TrainedRun, data: ImageData, seed: int, max_images: int
+) -> tuple[Bound, float]:
+    levels = run.config.grey_levels
+    train = to_float(data.train[:FIT_IMAGES], levels).to(run.device)
+    test = to_float(data.test[:max_images], levels).to(run.device)
+    std = fit_decoder_std(run.diffusion, run.model, train, levels=levels, seed=seed)
+    terms = []
+    with progress(unit=" levels") as bar:
+        loop = calc_bpd_loop(
+            run.diffusion, run.model, test, levels=levels, decoder_std=std, seed=seed
+        )
+        for term in bar.track(loop, total=run.diffusion.schedule.steps, description="bits/dim"):
+            terms.append(term)
+    return collect(prior_bits(run.diffusion, test), terms), std
+
+
+def _result(
+    run: TrainedRun, data: ImageData, bound: Bound, decoder_std: float, samples: Tensor
+) -> dict[str, Any]:
+    seconds = checkpoint.load(run.folder.last_checkpoint(), ()).seconds
+    return {
+        "bits_per_dim": bound.total,
+        "terms": {
+            "prior": bound.prior,
+            "kl": float(bound.kl.sum()),
+            "decoder": bound.decoder,
+            "kl_by_level": bound.kl.tolist(),
+        },
+        "decoder_std": decoder_std,
+        "baselines": baselines(data),
+        **evaluate_samples(samples, data),
+        "train_seconds": seconds,
+        "step": run.step,
+    }
+
+
+def _write(
+    run: TrainedRun, data: ImageData, bound: Bound, samples: Tensor, result: dict[str, Any]
+) -> None:
+    folder, text = run.folder, (json.dumps(result, indent=2) + "\n").encode()
+    curve, grid = folder.path / "kl.png", folder.path / "samples.png"
+    if folder.evaluation_file.exists() and folder.evaluation_file.read_bytes() != text:
+        for old in (folder.evaluation_file, curve, grid):
+            if moved := keep_old(old):
+                console.print(f"Kept the earlier {old.name} as {moved.name}", soft_wrap=True)
+    kl_curve(
+        curve, range(1, len(bound.kl)), bound.kl[1:].tolist(), bound.prior, bound.decoder
+    )
+    comparison_grid(grid, data.test, samples, data.levels)
+    write_atomically(folder.evaluation_file, text)
+
+
+def _print(run: TrainedRun, result: dict[str, Any]) -> None:
+    base, frechet, nearest = result["baselines"], result["frechet"], result["nearest"]
+    terms, fractions = result["terms"], result["class_fraction"]
+    table = Table("what", "model", "to compare with", title=f"{run.folder.path}, update {run.step}")
+    table.add_row(
+        "bits/dim of held-out images, an upper bound: lower is better",
+        f"{result['bits_per_dim']:.3f}",
+        ", ".join(f"{name} {value:.3f}" for name, value in base.items()),
+    )
+    table.add_row(
+        "  its terms: prior, levels, decoder",
+        f"{terms['prior']:.4f}, {terms['kl']:.3f}, {terms['decoder']:.3f}",
+        "their sum is the line above",
+    )
+    table.add_row(
+        "Frechet distance to held-out images: lower is better",
+        f"{frechet['samples_test']:.2f}",
+        f"real training images {frechet['train_test']:.2f}",
+    )
+    if fractions is not None:
+        table.add_row(
+            "share of each class, in percent",
+            " ".join(f"{100 * share:.0f}" for share in fractions),
+            f"even: {100 / len(fractions):.0f} each",
+        )
+    table.add_row(
+        "distance to the nearest training image: far below means copying",
+        f"{nearest['samples_train']:.1f}",
+        f"held-out images {nearest['test_train']:.1f}",
+    )
+    console.print(table)
+    folder = run.folder.path
+    console.print(
+        f"Pictures, real beside drawn: {folder / 'samples.png'}\n"
+        f"Bits/dim by level:           {folder / 'kl.png'}\n"
+        f"All figures:                 {run.folder.evaluation_file}",
+        soft_wrap=True,
+    )

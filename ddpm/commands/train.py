@@ -1,0 +1,252 @@
+"""`ddpm train`: from images to checkpoints, with a bar that tells how it is going."""
+
+import hashlib
+import signal
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.progress import TextColumn
+
+from ddpm.checkpoint import checkpoints
+from ddpm.commands.runtime import choose_threads, console, progress, resolve_device
+from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, log_snr_end
+from ddpm.data.images import ImageData
+from ddpm.data.load import NAMED, load_images
+from ddpm.errors import InputError, check
+from ddpm.metrics import Metrics
+from ddpm.models.unet import UNetConfig
+from ddpm.predictions import canonical
+from ddpm.run_folder import RunFolder
+from ddpm.trainer import Record, Trainer
+
+DEFAULT_MINUTES = 3.0
+LOG_EVERY = 20
+CALIBRATION_UPDATES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for; None where the default is to decide."""
+
+    data: str | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    prediction: str | None = None
+    schedule: str | None = None
+    levels: int | None = None
+    channels: int | None = None
+    dropout: float | None = None
+    threads: int | None = None
+
+
+def train_run(
+    path: Path, request: Request, *, resume: bool, device: str, checkpoint_every: int
+) -> None:
+    """Train a new run, or go on with one, and tell what to do next.
+
+    Raises:
+        InputError: an argument, the data, the folder or the checkpoint cannot be used.
+    """
+    check(checkpoint_every >= 1, "checkpoint_every", checkpoint_every, "an integer of at least 1")
+    target, folder = resolve_device(device), RunFolder(path)
+    if resume:
+        config = folder.config()
+        data = load_images(config.data)
+        _check_same(request, config, data)
+    else:
+        folder.check_free()
+        source = canonical_source(request.data or "digits")
+        data = load_images(source)
+        config = make_config(request, data, source)
+    torch.set_num_threads(config.threads)
+    if not resume and request.steps is None:
+        config = replace(config, steps=_calibrated(config, data, target, request.minutes))
+    with folder.locked():
+        trainer = Trainer(config, data.train, target)
+        if not resume:
+            folder.create(config)
+        elif checkpoints(folder.checkpoints):
+            trainer.restore(folder.last_checkpoint())
+        _train(folder, trainer, checkpoint_every)
+
+
+def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
+    """The complete configuration of a new run: what was asked for, and defaults fit for the data.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+    minutes, steps = request.minutes, request.steps
+    check(minutes is None or steps is None, "steps and minutes", (steps, minutes), "one of the two")
+    check(minutes is None or 0 < minutes < 1e6, "minutes", minutes, "a positive number")
+    channels, height, width = data.shape
+    batch_size = 128 if request.batch_size is None else request.batch_size
+    features = 32 if request.channels is None else request.channels
+    optimiser = {} if request.learning_rate is None else {"learning_rate": request.learning_rate}
+    small = min(height, width) < 16
+    try:
+        return RunConfig(
+            data=source,
+            data_digest=digest(data),
+            image_shape=data.shape,
+            grey_levels=data.levels,
+            steps=1 if steps is None else steps,
+            seed=request.seed or 0,
+            batch_size=batch_size,
+            threads=request.threads or choose_threads(batch_size * height * width * features),
+            prediction=canonical(request.prediction or "eps"),
+            schedule=_schedule(request, data),
+            model=UNetConfig(
+                image_channels=channels,
+                channels=features,
+                multipliers=(1, 2) if small else (1, 2, 2),
+                blocks=1 if small else 2,
+                attention=(1,) if small else (2,),
+                dropout=0.1 if request.dropout is None else request.dropout,
+            ),
+            optimiser=OptimiserConfig(**optimiser),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def canonical_source(source: str) -> str:
+    """The name of a data set, or the absolute path of one."""
+    return source if source in NAMED else str(Path(source).expanduser().absolute())
+
+
+def digest(data: ImageData) -> str:
+    """Checksum of the training images, so that a run never goes on with other data."""
+    return hashlib.sha256(data.train.numpy().tobytes()).hexdigest()[:16]
+
+
+def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
+    kind = request.schedule or "log_snr_linear"
+    allowed = ("log_snr_linear", "linear", "cosine")
+    check(kind in allowed, "schedule", kind, ", ".join(allowed))
+    levels = {} if request.levels is None else {"levels": request.levels}
+    options: dict[str, Any] = {"kind": kind, "log_snr_max": log_snr_end(data.levels), **levels}
+    return ScheduleConfig(**options)
+
+
+def _check_same(request: Request, config: RunConfig, data: ImageData) -> None:
+    """Refuse options that the run, once begun, cannot follow any more."""
+    have = {
+        "data": config.data,
+        "steps": config.steps,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "learning_rate": config.optimiser.learning_rate,
+        "prediction": config.prediction,
+        "schedule": config.schedule.kind,
+        "levels": config.schedule.levels,
+        "channels": config.model.channels,
+        "dropout": config.model.dropout,
+        "threads": config.threads,
+    }
+    for field in fields(request):
+        value = getattr(request, field.name)
+        if field.name == "data" and value is not None:
+            value = canonical_source(value)
+        if field.name in have and value is not None and value != have[field.name]:
+            raise InputError(
+                f"{field.name} = {value!r}: the run has {have[field.name]!r}; allowed with "
+                "--resume is that or nothing"
+            )
+    if digest(data) != config.data_digest:
+        raise InputError(f"data = {config.data}: its images are not those that the run began with")
+
+
+def _calibrated(
+    config: RunConfig, data: ImageData, device: torch.device, minutes: float | None
+) -> int:
+    """Number of updates that take about the given time on this machine, by trying a few."""
+    trial = Trainer(replace(config, steps=CALIBRATION_UPDATES), data.train, device)
+    times = []
+    for _ in range(CALIBRATION_UPDATES):
+        started = perf_counter()
+        float(trial.update().loss)
+        times.append(perf_counter() - started)
+    seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
+    return max(1, round(seconds / statistics.median(times[2:])))
+
+
+def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
+    config = trainer.config
+    if trainer.step >= config.steps:
+        console.print(f"{folder.path} is trained: {config.steps} updates are done.")
+        return
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    console.print(
+        f"Training {parameters:,} parameters on {len(trainer.images):,} images of {config.data}, "
+        f"from update {trainer.step} to {config.steps}, on {trainer.device} "
+        f"with {config.threads} thread(s)."
+    )
+    folder.rewind_metrics(trainer.step)
+    with Metrics(folder, trainer.step) as metrics, _stop_request() as stopped:
+        for record in _with_bar(trainer):
+            if record.step % LOG_EVERY == 0 or record.step == config.steps:
+                metrics.write(record, trainer.seconds, config.batch_size)
+            last = record.step == config.steps or bool(stopped)
+            if last or record.step % checkpoint_every == 0:
+                trainer.save(folder.checkpoints)
+            if stopped:
+                break
+    _farewell(folder, trainer)
+
+
+def _with_bar(trainer: Trainer) -> Iterator[Record]:
+    """Pass the records on and show loss, images per second and remaining time."""
+    columns = (TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[speed]} images/s"))
+    with progress(*columns) as bar:
+        total, start = trainer.config.steps, trainer.step
+        task = bar.add_task("train", total=total, completed=start, loss="-", speed="-")
+        average, started = None, perf_counter()
+        for record in trainer.run():
+            if record.step % LOG_EVERY == 0 or record.step == total:
+                loss = float(record.loss)
+                average = loss if average is None else 0.9 * average + 0.1 * loss
+                rate = (record.step - start) * trainer.config.batch_size
+                speed = f"{rate / (perf_counter() - started):.0f}"
+                bar.update(task, completed=record.step, loss=f"{average:.4f}", speed=speed)
+            yield record
+
+
+def _farewell(folder: RunFolder, trainer: Trainer) -> None:
+    if trainer.step < trainer.config.steps:
+        console.print(
+            f"Stopped and saved after update {trainer.step} of {trainer.config.steps}. Go on with:\n"
+            f"  ddpm train --run {folder.path} --resume"
+        )
+        raise KeyboardInterrupt
+    console.print(
+        f"Trained in {trainer.seconds:.0f} s. Next:\n"
+        f"  ddpm sample --run {folder.path}\n"
+        f"  ddpm eval --run {folder.path}"
+    )
+
+
+@contextmanager
+def _stop_request() -> Iterator[list[int]]:
+    """Turn Ctrl-C and a polite kill into a list that fills, so that an update is never cut short."""
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

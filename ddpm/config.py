@@ -1,0 +1,161 @@
+"""Configuration of a run: frozen, checked at construction, complete and reloadable."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ddpm.errors import InputError, check
+from ddpm.models.unet import UNet, UNetConfig
+from ddpm.predictions import Prediction
+from ddpm.samplers import Variance
+from ddpm.schedule import Schedule, ScheduleKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Which noise schedule; unused fields keep their defaults."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: ScheduleKind = "log_snr_linear"
+    """Shape of the schedule."""
+    levels: int = 300
+    """Number of levels T."""
+    log_snr_max: float = 9.2
+    """Log-SNR of level 1, for log_snr_linear."""
+    log_snr_min: float = -9.2
+    """Log-SNR of level T, for log_snr_linear."""
+    beta_start: float = 1e-4
+    """First of the thousand betas, for linear."""
+    beta_end: float = 0.02
+    """Last of the thousand betas, for linear."""
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    def build(self) -> Schedule:
+        """The schedule.
+
+        Raises:
+            ValueError: a field is out of range.
+        """
+        if self.kind == "linear":
+            return Schedule.linear(self.levels, self.beta_start, self.beta_end)
+        if self.kind == "cosine":
+            return Schedule.cosine(self.levels)
+        return Schedule.log_snr_linear(self.levels, self.log_snr_max, self.log_snr_min)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with warm-up, cosine decay and an exponential moving average of the weights."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    warmup: int = 100
+    """Updates over which the learning rate rises linearly."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.999
+    """Limit of the decay of the averaged weights."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            "learning_rate", self.learning_rate, "a positive number",
+        )  # fmt: skip
+        check(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        check(0 <= self.weight_decay < 1, "weight_decay", self.weight_decay, "[0, 1)")
+        check(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "a positive number")
+        check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "[0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that the weights of a run depend on."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    data: str
+    """Name or path of the data set."""
+    data_digest: str
+    """Checksum of the training images."""
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of the images."""
+    grey_levels: int
+    """Number of grey levels of the images."""
+    steps: int
+    """Number of optimiser updates."""
+    seed: int = 0
+    """Key of every random number."""
+    batch_size: int = 128
+    """Images in an update."""
+    threads: int = 1
+    """Threads on a CPU; a sum depends on how it is shared out."""
+    prediction: Prediction = "eps"
+    """What the network outputs."""
+    variance: Variance = "posterior"
+    """Variance of the reverse steps."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The noise schedule."""
+    model: UNetConfig = field(default_factory=UNetConfig)
+    """Sizes of the network."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """How the weights are updated."""
+
+    def __post_init__(self) -> None:
+        check(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
+        check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
+        check(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
+        check(self.threads >= 1, "threads", self.threads, "an integer of at least 1")
+        check(2 <= self.grey_levels <= 256, "grey_levels", self.grey_levels, "2 to 256")
+        check(
+            self.model.image_channels == self.image_shape[0],
+            "image_channels", self.model.image_channels, f"{self.image_shape[0]}, as in the images",
+        )  # fmt: skip
+
+    def network(self) -> UNet:
+        """The network, with torch's own initial weights."""
+        return UNet(self.model)
+
+
+def log_snr_end(grey_levels: int) -> float:
+    """Log-SNR of level 1 that suits data with this many grey levels.
+
+    Noise much finer than the spacing of the grey levels carries no information about them, so
+    levels spent there are wasted; the chain ends where its noise is 0.32 of the spacing, and the
+    decoder rounds the rest away.
+    """
+    sigma = 0.32 * 2 / (grey_levels - 1)
+    return math.log1p(-(sigma**2)) - 2 * math.log(sigma)
+
+
+def to_json(config: RunConfig) -> str:
+    """The configuration as JSON text, the inverse of `from_json`."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: bytes, source: Path) -> RunConfig:
+    """Read a configuration.
+
+    Raises:
+        InputError: naming the file, the field and what is wrong with it.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_json(text)
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{source}: {where}: {first['msg']}") from None
+
+
+Device = Literal["auto", "cpu", "cuda"]

@@ -1,0 +1,1 @@
+"""How good a model is: likelihood, baselines to beat, and the quality of its samples."""

@@ -1,0 +1,1 @@
+"""Networks of (x, t) that predict from noisy images."""

@@ -1,0 +1,53 @@
+"""Weights as a pure function of the seed: built without memory, then filled from Philox."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.kernels.normal import normal
+from ddpm.kernels.streams import Stream
+
+
+def build(make: Callable[[], nn.Module], seed: int, device: torch.device | str) -> nn.Module:
+    """Build a network and fill its weights from the seed, whatever the global generator holds.
+
+    Weights of linear and convolutional layers are normal with variance 1 / fan-in, or zero where
+    the layer is marked so; biases are 0 and normalisation scales 1. Parameter number i is
+    sample i of the stream WEIGHTS.
+
+    Args:
+        make: Builds the network; called under the meta device, so it must not read tensor values.
+        seed: Key of the generator, any int64.
+        device: Where the network lives afterwards.
+
+    Returns:
+        The network, on the device, in float32.
+    """
+    with torch.device("meta"):
+        model = make()
+    model.to_empty(device="cpu")
+    zero = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if getattr(module, "starts_at_zero", False)
+    }
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(model.named_parameters()):
+            _fill(parameter, name in zero, seed, index)
+    return model.to(device)
+
+
+def _fill(parameter: Tensor, zero: bool, seed: int, index: int) -> None:
+    if parameter.dim() == 1:
+        parameter.zero_()
+    elif zero:
+        parameter.zero_()
+    else:
+        parameter.copy_(_draw(parameter.shape, seed, index) / math.sqrt(parameter[0].numel()))
+
+
+def _draw(shape: torch.Size, seed: int, index: int) -> Tensor:
+    key, step, sample = torch.tensor(seed), torch.tensor(0), torch.tensor([index])
+    return normal(key, step, sample, Stream.WEIGHTS, list(shape), torch.float32)[0]

@@ -1,0 +1,230 @@
+"""Noise schedules, held as the log signal-to-noise ratio of every level.
+
+A schedule with T levels is a table of T + 1 log-SNRs indexed by the level t = 0..T; level 0 is
+clean data with log-SNR +inf. Everything else follows from it without subtracting nearly equal
+numbers: alpha_bar = sigmoid(log_snr), 1 - alpha_bar = sigmoid(-log_snr).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ScheduleKind = Literal["log_snr_linear", "linear", "cosine"]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """How much signal is left at each level t = 0..T.
+
+    Args:
+        log_snr: float64 [T + 1] with T >= 1, strictly decreasing, first entry +inf. The last entry
+            may be -inf (zero terminal SNR). May require grad, as a learned schedule does.
+
+    Raises:
+        TypeError: log_snr is not a float64 tensor.
+        ValueError: log_snr has the wrong shape, or is not strictly decreasing from +inf.
+    """
+
+    log_snr: Tensor
+
+    def __post_init__(self) -> None:
+        if self.log_snr.dtype != torch.float64:
+            raise TypeError(f"log_snr has dtype {self.log_snr.dtype}: allowed is torch.float64")
+        if self.log_snr.dim() != 1 or len(self.log_snr) < 2:
+            raise ValueError(
+                f"log_snr has shape {tuple(self.log_snr.shape)}: allowed is [T + 1] with T >= 1"
+            )
+        values = self.log_snr.detach()
+        if not torch.isposinf(values[0]) or not bool((values[1:] < values[:-1]).all()):
+            raise ValueError(
+                f"log_snr = {values.tolist()[:4]}...: allowed is a strictly decreasing table "
+                "that starts at +inf for level 0"
+            )
+
+    @staticmethod
+    def log_snr_linear(steps: int, log_snr_max: float = 9.2, log_snr_min: float = -9.2) -> "Schedule":
+        """Log-SNR falling by equal amounts from level 1 to level T.  T-2.6-logsnr.
+
+        Every level then carries the same mass of the continuous bound (T-2.6-inv), and the simple
+        loss on eps is the variational bound up to one constant (V-eq7).
+
+        Args:
+            steps: Number of levels T, at least 1.
+            log_snr_max: Log-SNR of level 1, in nats.
+            log_snr_min: Log-SNR of level T, in nats, below log_snr_max; unused when T = 1.
+
+        Raises:
+            ValueError: steps < 1, or the end points are not finite and decreasing.
+        """
+        _check_steps(steps)
+        if not (math.isfinite(log_snr_max) and math.isfinite(log_snr_min)):
+            raise ValueError(
+                f"log_snr_max, log_snr_min = {log_snr_max}, {log_snr_min}: allowed are finite numbers"
+            )
+        if log_snr_min >= log_snr_max:
+            raise ValueError(
+                f"log_snr_min = {log_snr_min}: allowed is a number below log_snr_max = {log_snr_max}"
+            )
+        levels = torch.linspace(log_snr_max, log_snr_min, steps, dtype=torch.float64)
+        return Schedule(_with_clean(levels))
+
+    @staticmethod
+    def from_betas(betas: Tensor | Sequence[float]) -> "Schedule":
+        """Schedule of a chain with the given noise per step.  T-fn7, K-15.
+
+        Args:
+            betas: [T] with T >= 1, each in (0, 1]; only the last may be 1.
+
+        Raises:
+            ValueError: a beta lies outside (0, 1], or a beta before the last is 1.
+        """
+        beta = torch.as_tensor(betas, dtype=torch.float64)
+        if beta.dim() != 1 or len(beta) == 0:
+            raise ValueError(f"betas has shape {tuple(beta.shape)}: allowed is [T] with T >= 1")
+        wrong = ~((beta > 0) & (beta <= 1))
+        wrong[:-1] |= beta[:-1] == 1
+        if bool(wrong.any()):
+            t = int(wrong.nonzero()[0]) + 1
+            raise ValueError(
+                f"betas[{t - 1}] = {float(beta[t - 1])} (level {t}): "
+                "allowed is (0, 1], and 1 only at the last level"
+            )
+        return Schedule.from_log_alpha_bar(torch.cumsum(torch.log1p(-beta), dim=0))
+
+    @staticmethod
+    def from_log_alpha_bar(log_alpha_bar: Tensor) -> "Schedule":
+        """Schedule from log alpha_bar of levels 1..T: float64 [T], negative, decreasing."""
+        return Schedule(_with_clean(log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))))
+
+    @staticmethod
+    def linear(steps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> "Schedule":
+        """The thousand linear betas of the papers, resampled to any number of levels.  T-2.6-linear.
+
+        With steps = 1000 these are the betas beta_start..beta_end exactly. Any other number reads
+        the same curve of log alpha_bar at t / T, so that both ends of the SNR stay where they are.
+
+        Args:
+            steps: Number of levels T, at least 1.
+            beta_start: First of the thousand betas, in (0, 1).
+            beta_end: Last of the thousand betas, in (0, 1).
+
+        Raises:
+            ValueError: steps < 1, or an end point lies outside (0, 1).
+        """
+        _check_steps(steps)
+        for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name} = {value}: allowed is (0, 1)")
+        betas = torch.linspace(beta_start, beta_end, 1000, dtype=torch.float64)
+        curve = torch.cat([torch.zeros(1).double(), torch.cumsum(torch.log1p(-betas), dim=0)])
+        position = torch.arange(1, steps + 1, dtype=torch.float64) * 1000 / steps
+        left = position.long().clamp(max=999)
+        between = torch.lerp(curve[left], curve[left + 1], position - left)
+        return Schedule.from_log_alpha_bar(between)
+
+    @staticmethod
+    def cosine(steps: int, offset: float = 0.008, max_beta: float = 0.999) -> "Schedule":
+        """Squared-cosine alpha_bar with clipped betas.  G-46, G-47, G-48, T-2.6-cosine.
+
+        The clip shortens the last steps only; alpha_bar is recomputed from the clipped betas.
+
+        Args:
+            steps: Number of levels T, at least 1.
+            offset: Shift s of the cosine, at least 0; it keeps the first betas from vanishing.
+            max_beta: Largest beta, in (0, 1).
+
+        Raises:
+            ValueError: steps < 1, offset < 0, or max_beta outside (0, 1).
+        """
+        _check_steps(steps)
+        if offset < 0:
+            raise ValueError(f"offset = {offset}: allowed is at least 0")
+        if not 0 < max_beta < 1:
+            raise ValueError(f"max_beta = {max_beta}: allowed is (0, 1)")
+        position = torch.arange(steps + 1, dtype=torch.float64) / steps
+        angle = (position + offset) / (1 + offset) * (math.pi / 2)
+        log_curve = 2 * torch.log(torch.cos(angle).clamp_min(torch.finfo(torch.float64).tiny))
+        beta = -torch.expm1(torch.diff(log_curve))
+        return Schedule.from_betas(beta.clamp(max=max_beta))
+
+    @property
+    def steps(self) -> int:
+        """Number of levels T."""
+        return len(self.log_snr) - 1
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """Signal power at levels 0..T, float64 [T + 1].  K-15."""
+        return torch.sigmoid(self.log_snr)
+
+    @property
+    def one_minus_alpha_bar(self) -> Tensor:
+        """Noise variance at levels 0..T, float64 [T + 1], accurate near zero."""
+        return torch.sigmoid(-self.log_snr)
+
+    @property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratio at levels 0..T, float64 [T + 1], +inf at level 0.  T-SNR."""
+        return torch.exp(self.log_snr)
+
+    @property
+    def snr_drop(self) -> Tensor:
+        """SNR(t - 1) - SNR(t) >= 0 at index t, float64 [T + 1]; +inf at 1, nan at 0.  T-fn28."""
+        drop = self.snr[1:] * torch.expm1(self.log_snr[:-1] - self.log_snr[1:])
+        terminal = torch.isneginf(self.log_snr[1:])
+        return _with_nan(torch.where(terminal, self.snr[:-1], drop))
+
+    @property
+    def beta(self) -> Tensor:
+        """Noise added by the step from t - 1 to t, float64 [T + 1]; nan at index 0.  T-2.6-logsnr."""
+        kept = torch.expm1(self.log_snr[1:] - self.log_snr[:-1])
+        return _with_nan(-kept * self.one_minus_alpha_bar[1:])
+
+    @cached_property
+    def signal(self) -> Tensor:
+        """float32 [T + 1] table of sqrt(alpha_bar), rounded once from float64."""
+        return self.alpha_bar.detach().sqrt().float()
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        """float32 [T + 1] table of sqrt(1 - alpha_bar), rounded once from float64."""
+        return self.one_minus_alpha_bar.detach().sqrt().float()
+
+    def posterior(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients (a, b, variance) of q(x_s | x_t, x_0) = N(a x_0 + b x_t, variance I).
+
+        Sources: T-eq2, T-fn20, K-59, K-60, L-post, G-35, G-43.
+
+        Args:
+            s: Target levels, int64, any shape, 0 <= s < t.
+            t: Levels of x_t, int64, broadcast with s, at most T.
+
+        Returns:
+            Three float64 tensors; exactly (1, 0, 0) at s = 0.
+        """
+        fresh = -torch.expm1(self.log_snr[t] - self.log_snr[s])
+        signal_s, noise_s = self.alpha_bar[s].sqrt(), self.one_minus_alpha_bar[s]
+        shrink = (self.alpha_bar[t] / self.alpha_bar[s]).sqrt()
+        return signal_s * fresh, shrink * noise_s / self.one_minus_alpha_bar[t], noise_s * fresh
+
+    def step_beta(self, s: Tensor, t: Tensor) -> Tensor:
+        """Noise 1 - alpha_bar_t / alpha_bar_s added between levels s < t, float64.  K-8."""
+        return -torch.expm1(self.log_snr[t] - self.log_snr[s]) * self.one_minus_alpha_bar[t]
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: allowed is an integer T of at least 1")
+
+
+def _with_clean(log_snr: Tensor) -> Tensor:
+    return torch.cat([log_snr.new_full((1,), math.inf), log_snr])
+
+
+def _with_nan(values: Tensor) -> Tensor:
+    return torch.cat([values.new_full((1,), math.nan), values])

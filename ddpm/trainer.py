@@ -1,0 +1,198 @@
+"""The training loop: a generator of records over a state that can be saved at any step."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ddpm import checkpoint
+from ddpm.config import OptimiserConfig, RunConfig
+from ddpm.data.images import to_float
+from ddpm.data.order import permutation
+from ddpm.diffusion import GaussianDiffusion
+from ddpm.ema import averaged
+from ddpm.errors import InputError
+from ddpm.kernels.philox import words
+from ddpm.kernels.streams import Stream
+from ddpm.keys import Key, draw_levels
+from ddpm.models.initialise import build
+
+CHECKPOINTS_KEPT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one update did; tensors stay on the device until somebody reads them.
+
+    Attributes:
+        step: Number of the update, from 1.
+        loss: Mean loss of the batch, float32 0-d.
+        gradient_norm: Norm of the gradient before clipping, float32 0-d.
+        learning_rate: Learning rate of the update.
+    """
+
+    step: int
+    loss: Tensor
+    gradient_norm: Tensor
+    learning_rate: float
+
+
+def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
+    """Learning rate of update number `step` in 1..steps: linear warm-up, then half a cosine."""
+    warmup = min(1.0, step / (config.warmup + 1))
+    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+
+
+class Trainer:
+    """Network, averaged network and optimiser of a run, and how an update changes them.
+
+    The result of an update is a function of the configuration, the images and the state before it;
+    nothing is read from a generator, so a trainer restored from a checkpoint goes on bit by bit.
+
+    Args:
+        config: The run.
+        images: uint8 [N, C, H, W] training images.
+        device: Where to train.
+    """
+
+    def __init__(self, config: RunConfig, images: Tensor, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.images = images.to(device)
+        self.diffusion = GaussianDiffusion(
+            config.schedule.build(), config.prediction, config.variance
+        )
+        self.model = build(config.network, config.seed, device)
+        self.ema = averaged(self.model, config.optimiser.ema_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.optimiser.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.optimiser.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.seconds = 0.0
+
+    def run(self) -> Iterator[Record]:
+        """Yield a record after every update until the configured number is reached."""
+        self.model.train()
+        while self.step < self.config.steps:
+            started = perf_counter()
+            record = self.update()
+            self.seconds += perf_counter() - started
+            yield record
+
+    def update(self) -> Record:
+        """One optimiser update.  V-alg1, G-Alg1."""
+        config, number = self.config, self.step
+        rate = learning_rate(number + 1, config.steps, config.optimiser)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        key = Key.of(config.seed, range(config.batch_size), number, self.device)
+        x_start = to_float(self.images[self._batch(number)], config.grey_levels)
+        t = draw_levels(key, self.diffusion.schedule.steps)
+        with self._dropout_seed(key):
+            loss = self.diffusion.training_losses(self.model, x_start, t, key=key).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.gradient_clip)
+        self.optimiser.step()
+        self.ema.update_parameters(self.model)
+        self.step += 1
+        return Record(self.step, loss.detach(), norm.detach(), rate)
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint of the current state under a folder and return its path."""
+        tensors = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimiser": self._optimiser_tensors(),
+        }
+        state = checkpoint.Checkpoint(self.step, self.seconds, tensors)
+        return checkpoint.save(folder, state, CHECKPOINTS_KEPT)
+
+    def restore(self, folder: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            InputError: the checkpoint is damaged or belongs to another network.
+        """
+        state = checkpoint.load(folder)
+        checkpoint.restore(self.model, state.tensors["model"], folder / "model.safetensors")
+        checkpoint.restore(self.ema.module, state.tensors["ema"], folder / "ema.safetensors")
+        self._load_optimiser(state.tensors["optimiser"], folder / "optimiser.safetensors")
+        self.ema.n_averaged.fill_(state.step)
+        self.step, self.seconds = state.step, state.seconds
+
+    def _batch(self, step: int) -> Tensor:
+        """Indices of the images of an update: a window on the endless sequence of epochs."""
+        count, size = len(self.images), self.config.batch_size
+        position = torch.arange(step * size, (step + 1) * size)
+        epochs = range(int(position[0]) // count, int(position[-1]) // count + 1)
+        order = torch.cat([_order(count, epoch, self.config.seed) for epoch in epochs])
+        return order[position - epochs[0] * count].to(self.device)
+
+    def _dropout_seed(self, key: Key) -> AbstractContextManager[None]:
+        """Dropout is the one draw left to torch's generator; its seed is ours."""
+        if self.config.model.dropout == 0:
+            return nullcontext()
+        word = words(key.seed, key.step, key.sample[:1], Stream.DROPOUT, 1)
+        return _seeded(int(word), self.device)
+
+    def _optimiser_tensors(self) -> dict[str, Tensor]:
+        state = self.optimiser.state_dict()["state"]
+        return {f"{i}.{name}": value for i, part in state.items() for name, value in part.items()}
+
+    def _load_optimiser(self, tensors: dict[str, Tensor], source: Path) -> None:
+        parameters = list(self.model.parameters())
+        names = {f"{i}.{n}" for i in range(len(parameters)) for n in ("step", "exp_avg", "exp_avg_sq")}
+        if names != set(tensors):
+            raise InputError(f"{source}: its tensors are not the optimiser state of this network")
+        parts = [
+            {n: tensors[f"{i}.{n}"] for n in ("step", "exp_avg", "exp_avg_sq")}
+            for i in range(len(parameters))
+        ]
+        if any(part["exp_avg"].shape != p.shape for part, p in zip(parts, parameters, strict=True)):
+            raise InputError(f"{source}: a tensor has another shape than its parameter")
+        state = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({**state, "state": dict(enumerate(parts))})
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, epoch: int, seed: int) -> Tensor:
+    return permutation(count, epoch, seed, Stream.DATA_ORDER)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators of one device inside the block and restore them after it."""
+    cuda = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index or 0] if cuda else torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
+def averaged_network(config: RunConfig, folder: Path, device: torch.device) -> nn.Module:
+    """The averaged network of a checkpoint, in evaluation mode.
+
+    Raises:
+        InputError: the checkpoint is damaged or belongs to another network.
+    """
+    state = checkpoint.load(folder, ("ema",))
+    with torch.device("meta"):
+        model = config.network()
+    model.to_empty(device="cpu")
+    checkpoint.restore(model, state.tensors["ema"], folder / "ema.safetensors")
+    return cast(nn.Module, model.to(device).eval())

@@ -1,0 +1,85 @@
+"""How kernels are launched: one table of block sizes per architecture, and one flat grid.
+
+A program handles one block of one sample. Results of elementwise kernels do not depend on the
+block; sums depend on it in their rounding only.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+MAX_PROGRAMS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Elements handled at a time by one program, and its warps."""
+
+    block: int
+    """Elements, a power of two."""
+    num_warps: int
+    """Warps of 32 threads (64 on AMD)."""
+
+
+# Elements per program at most, and elements per thread. Sixteen elements are four Philox counters:
+# enough to spread the key schedule and the addresses thin, few enough to stay in registers.
+TABLE: dict[str, tuple[int, int]] = {
+    "cuda:80": (2048, 16),
+    "cuda:90": (2048, 16),
+    "cuda:100": (2048, 16),
+    "hip:gfx942": (2048, 16),
+    "interpreter": (256, 16),
+}
+DEFAULT = "cuda:90"
+
+
+@lru_cache(maxsize=64)
+def architecture(device: torch.device) -> str:
+    """Name the row of the table for a device; "interpreter" for the CPU."""
+    if device.type == "cpu":
+        return "interpreter"
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        name = f"hip:{properties.gcnArchName.split(':')[0]}"
+    else:
+        name = f"cuda:{properties.major}{properties.minor}"
+    return name if name in TABLE else DEFAULT
+
+
+@lru_cache(maxsize=1024)
+def choose(name: str, size: int) -> Launch:
+    """Pick the block for samples of a size: a divisor of it where a large one exists.
+
+    Args:
+        name: row of the table.
+        size: elements per sample, at least 1.
+
+    Returns:
+        The launch; the block is never much larger than the sample.
+    """
+    limit, per_thread = TABLE[name]
+    divisor = min(limit, size & -size)
+    block = divisor if divisor >= limit // 4 else min(limit, 1 << max(2, (size - 1).bit_length()))
+    threads = 64 if name.startswith("hip") else 32
+    return Launch(block, max(1, min(8, block // (threads * per_thread))))
+
+
+def grid(batch: int, blocks: int) -> tuple[int]:
+    """Flat grid over (sample, block), so that the batch may exceed 65,535.
+
+    Raises:
+        ValueError: more programs than one launch can have.
+    """
+    if batch * blocks > MAX_PROGRAMS:
+        raise ValueError(
+            f"batch of {batch} samples in {blocks} blocks each; allowed: {MAX_PROGRAMS} blocks"
+        )
+    return (batch * blocks,)
+
+
+def sizes(x: Tensor) -> tuple[int, int]:
+    """Give (batch, elements per sample) of a tensor [B, ...]."""
+    batch = x.shape[0]
+    return batch, x.numel() // max(1, batch)

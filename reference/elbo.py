@@ -1,0 +1,91 @@
+r"""The variational bound on the negative log-likelihood of data, and its unit for images.
+
+-\log p(x_0) \le KL(q(x_T | x_0) || p(x_T)) + \sum_{t=2}^T E KL(q(x_{t-1} | x_t, x_0) || p)
+                 - E \log p(x_0 | x_1).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ddpm.reference.arrays import Array, as_float
+from ddpm.reference.chain import Chain
+from ddpm.reference.decoder import decoder_log_likelihood
+from ddpm.reference.forward import q_sample
+from ddpm.reference.objectives import level_kl, prior_kl
+from ddpm.reference.posterior import Variance
+
+Denoiser = Callable[[Array, int], Array]
+
+
+class BoundTerms(NamedTuple):
+    """Terms of the bound in nats: prior (batch,), kls (T - 1, batch), decoder (batch,).  L-2.4."""
+
+    prior: Array
+    kls: Array
+    decoder: Array
+
+    @property
+    def total(self) -> Array:
+        """The sum of the terms, shape (batch,).  L-2.4, K-54, V-eq3, G-20, T-4.3-elbo."""
+        return np.asarray(self.prior + self.kls.sum(axis=0) + self.decoder)
+
+
+def bound_terms(
+    x0: Array,
+    chain: Chain,
+    denoise: Denoiser,
+    noise: Array,
+    deviation: ArrayLike,
+    levels: int = 256,
+    variance: Variance = "posterior",
+) -> BoundTerms:
+    """One draw of every term of the bound.  K-54..57, L-2.4, L-C0, L-CT, L-Ct, V-eq3, G-20, G-21.
+
+    Args:
+        x0: grey values on [-1, 1], shape (batch, ...).
+        chain: the noising chain.
+        denoise: gives the predicted x0 for (x_t, t).
+        noise: standard normal numbers, shape (T, batch, ...); entry t - 1 makes x_t.
+        deviation: the decoder's standard deviation, positive; not the posterior's, which is 0.
+        levels: number of grey levels of the data.
+        variance: variance of the model's steps.
+
+    Returns:
+        The terms; kls[t - 2] belongs to the step from t to t - 1.
+
+    Raises:
+        ValueError: the noise does not fit, or a term refuses its arguments.
+    """
+    clean = as_float(x0, "x0")
+    if np.shape(noise) != (chain.steps, *clean.shape):
+        raise ValueError(f"noise must have shape {(chain.steps, *clean.shape)}: {np.shape(noise)}")
+
+    def guess(t: int) -> Array:
+        noisy = q_sample(clean, chain.alpha_bar[t], noise[t - 1], chain.one_minus_alpha_bar[t])
+        return denoise(noisy, t)
+
+    kls = [
+        level_kl("x0", clean, guess(t), chain, t - 1, t, variance)
+        for t in range(2, chain.steps + 1)
+    ]
+    likelihood = decoder_log_likelihood(clean, guess(1), deviation, levels)
+    decoder = -likelihood.reshape(clean.shape[0], int(np.prod(clean.shape[1:]))).sum(axis=1)
+    return BoundTerms(prior_kl(clean, chain), np.reshape(kls, (-1, clean.shape[0])), decoder)
+
+
+def bits_per_dimension(nats: ArrayLike, elements: int) -> Array:
+    """Nats of a whole sample as bits of one of its elements.  L-2.4, K-44.
+
+    Args:
+        nats: shape (batch,) or a number.
+        elements: number of elements of a sample, at least 1.
+
+    Raises:
+        ValueError: elements < 1.
+    """
+    if elements < 1:
+        raise ValueError(f"elements must be at least 1, got {elements}")
+    return np.asarray(as_float(nats, "nats") / (elements * np.log(2.0)))
