@@ -86,7 +86,9 @@ def load(folder: Path, parts: tuple[str, ...] = PARTS) -> Checkpoint:
                 f"{file}: its content differs from its checksum, so the checkpoint is damaged; "
                 f"remove {folder} to go on from the one before it"
             )
-    return Checkpoint(step, seconds, {part: _tensors(folder / f"{part}.safetensors") for part in parts})
+    return Checkpoint(
+        step, seconds, {part: _tensors(folder / f"{part}.safetensors") for part in parts}
+    )
 
 
 def restore(module: torch.nn.Module, tensors: Tensors, source: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,53 +21,61 @@ app = typer.Typer(
 
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto takes an NVIDIA or AMD GPU where there is one; cpu; cuda.")
+    str,
+    typer.Option("--device", help="auto takes an NVIDIA or AMD GPU where there is one; cpu; cuda."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from ddpm import __version__
 
         typer.echo(__version__)
         raise typer.Exit
 
 
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def train(
     run: RunOption = Path("runs/digits"),
     data: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             help="digits, fashion-mnist, or a path: a folder of images, IDX files or an .npz file."
         ),
     ] = None,
     steps: Annotated[
-        Optional[int], typer.Option(help="Optimiser updates. Give this or --minutes.")
+        int | None, typer.Option(help="Optimiser updates. Give this or --minutes.")
     ] = None,
     minutes: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(help="About how long to train; the speed is measured first. Default 3."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, bit by bit.")
     ] = False,
-    seed: Annotated[Optional[int], typer.Option(help="Key of every random number. Default 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of every random number. Default 0.")] = None,
     device: DeviceOption = "auto",
-    batch_size: Annotated[Optional[int], typer.Option(help="Images in an update.")] = None,
-    learning_rate: Annotated[Optional[float], typer.Option(help="Peak learning rate.")] = None,
-    prediction: Annotated[Optional[str], typer.Option(help="eps, x0 or v.")] = None,
-    schedule: Annotated[
-        Optional[str], typer.Option(help="log_snr_linear, cosine or linear.")
+    batch_size: Annotated[int | None, typer.Option(help="Images in an update.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="eps, x0 or v.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="log_snr_linear, cosine or linear.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Number of noise levels T.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Width of the U-Net.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout of the U-Net.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads. Default: by size of work.")
     ] = None,
-    levels: Annotated[Optional[int], typer.Option(help="Number of noise levels T.")] = None,
-    channels: Annotated[Optional[int], typer.Option(help="Width of the U-Net.")] = None,
-    dropout: Annotated[Optional[float], typer.Option(help="Dropout of the U-Net.")] = None,
-    threads: Annotated[Optional[int], typer.Option(help="CPU threads. Default: by size of work.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Updates between checkpoints.")] = 500,
 ) -> None:
     """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
@@ -88,11 +96,11 @@ def sample(
     seed: SeedOption = 0,
     sampler: Annotated[str, typer.Option(help="ancestral or ddim.")] = "ancestral",
     steps: Annotated[
-        Optional[int], typer.Option(help="Network calls per picture; default all levels.")
+        int | None, typer.Option(help="Network calls per picture; default all levels.")
     ] = None,
     eta: Annotated[float, typer.Option(help="For ddim: 0 is deterministic, 1 ancestral.")] = 0.0,
     out: Annotated[
-        Optional[Path], typer.Option(help="PNG to write; default a new name in the run's samples/.")
+        Path | None, typer.Option(help="PNG to write; default a new name in the run's samples/.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ddpm.errors import InputError, check
 from ddpm.models.unet import UNet, UNetConfig
-from ddpm.predictions import Prediction
+from ddpm.predictions import TRAINABLE, Prediction
 from ddpm.samplers import Variance
 from ddpm.schedule import Schedule, ScheduleKind
 
@@ -116,6 +116,7 @@ class RunConfig:
         check(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
         check(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
+        check(self.prediction in TRAINABLE, "prediction", self.prediction, ", ".join(TRAINABLE))
         check(self.threads >= 1, "threads", self.threads, "an integer of at least 1")
         check(2 <= self.grey_levels <= 256, "grey_levels", self.grey_levels, "2 to 256")
         check(
@@ -155,7 +156,8 @@ def from_json(text: bytes, source: Path) -> RunConfig:
     except ValidationError as error:
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{source}: {where}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{source}: {where}: {reason}") from None
 
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -20,10 +20,12 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, std: Tensor | float, lev
         Nats, float64, in the broadcast shape.
 
     Raises:
-        ValueError: levels < 2.
+        ValueError: levels < 2, or std is a number that is not positive.
     """
     if levels < 2:
         raise ValueError(f"levels = {levels}: allowed is an integer of at least 2")
+    if not isinstance(std, Tensor) and not std > 0:
+        raise ValueError(f"std = {std}: allowed is a positive number")
     half = 1 / (levels - 1)
     centred = x.double() - mean.double()
     upper = torch.where(x > 1 - half, torch.inf, (centred + half) / std)
@@ -32,4 +34,5 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, std: Tensor | float, lev
     low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
     log_high = torch.special.log_ndtr(high)
     gap = torch.special.log_ndtr(low) - log_high
-    return log_high + torch.log(-torch.expm1(gap))
+    result: Tensor = log_high + torch.log(-torch.expm1(gap))
+    return result

@@ -18,7 +18,7 @@ from ddpm.kernels.sampler_step import sampler_step
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.levels import trailing
-from ddpm.predictions import canonical, check_prediction, x0_coefficients
+from ddpm.predictions import TRAINABLE, canonical, check_prediction, x0_coefficients
 from ddpm.samplers import StepTable, Variance, ancestral_table, ddim_table
 from ddpm.schedule import Schedule
 
@@ -82,8 +82,10 @@ class GaussianDiffusion:
             x_start: Clean images [B, ...].
             t: Levels, int64 [B], in 0..T.
         """
-        variance = self._column(self.schedule.one_minus_alpha_bar, t, x_start)
-        return Gaussian(self._column(self.schedule.alpha_bar.sqrt(), t, x_start) * x_start, variance)
+        levels = t.cpu()
+        signal = _like(self.schedule.alpha_bar[levels].sqrt(), x_start)
+        variance = _like(self.schedule.one_minus_alpha_bar[levels], x_start)
+        return Gaussian(signal * x_start, variance)
 
     def q_sample(
         self, x_start: Tensor, t: Tensor, noise: Tensor | None = None, *, key: Key | None = None
@@ -196,9 +198,9 @@ class GaussianDiffusion:
         Raises:
             ValueError: the prediction is "score" or "mean", or an argument is unfit.
         """
-        if self.prediction not in ("eps", "x0", "v"):
+        if self.prediction not in TRAINABLE:
             raise ValueError(
-                f"prediction = {self.prediction!r}: allowed for training is 'eps', 'x0' or 'v'"
+                f"prediction = {self.prediction!r}: allowed for training is one of {TRAINABLE}"
             )
         signal, sigma = self.tables(x_start.device)
         x_t = self.q_sample(x_start, t, noise, key=key)
@@ -257,7 +259,10 @@ class GaussianDiffusion:
         device: torch.device | str = "cpu",
         **conditions: Tensor,
     ) -> Tensor:
-        """Draw images by DDIM; arguments as in `p_sample_loop`, and eta in [0, 1].  L-2.13, L-tau."""
+        """Draw images by DDIM.  L-2.13, L-tau.
+
+        Arguments as in `p_sample_loop`, and eta in [0, 1]: 0 is deterministic given the seed.
+        """
         levels = trailing(self.schedule.steps, steps)
         table = ddim_table(self.schedule, self.prediction, levels, eta)
         return self._final(model, shape, seed, samples, table, clip_denoised, device, conditions)
@@ -332,9 +337,6 @@ class GaussianDiffusion:
         ):
             x = state.x
         return x
-
-    def _column(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        return _like(table[t.cpu()], like)
 
 
 def _like(coefficients: Tensor, x: Tensor) -> Tensor:

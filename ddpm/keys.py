@@ -56,6 +56,11 @@ def draw_levels(key: Key, steps: int) -> Tensor:
 
     Returns:
         int64 [B].
+
+    Raises:
+        ValueError: steps is out of range.
     """
+    if not 1 <= steps < 2**31:
+        raise ValueError(f"steps = {steps}: allowed is 1 to 2^31 - 1")
     word = words(key.seed, key.step, key.sample, Stream.LEVEL, 1)[:, 0]
     return 1 + ((word * steps) >> 32)

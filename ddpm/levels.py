@@ -1,6 +1,7 @@
 """Sequences of levels that a sampler visits: strictly decreasing from T and ending at 0."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def trailing(total: int, steps: int | None = None) -> list[int]:
@@ -31,7 +32,7 @@ def check_levels(levels: Sequence[int], total: int) -> None:
     Raises:
         ValueError: naming the sequence and what is allowed.
     """
-    decreasing = all(later < earlier for earlier, later in zip(levels, levels[1:], strict=False))
+    decreasing = all(later < earlier for earlier, later in pairwise(levels))
     if len(levels) < 2 or not decreasing or levels[-1] != 0 or levels[0] > total:
         raise ValueError(
             f"levels = {list(levels)}: allowed is a strictly decreasing sequence that starts at "

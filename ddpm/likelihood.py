@@ -127,9 +127,7 @@ def calc_bpd_loop(
     """
     for t in range(diffusion.schedule.steps, 1, -1):
         yield t, level_bits(diffusion, model, x_start, t, seed)
-    yield 1, decoder_bits(
-        diffusion, model, x_start, levels=levels, std=decoder_std, seed=seed
-    )
+    yield 1, decoder_bits(diffusion, model, x_start, levels=levels, std=decoder_std, seed=seed)
 
 
 def collect(prior: float, terms: Sequence[tuple[int, float]]) -> Bound:
@@ -149,7 +147,8 @@ def _estimate(
     """Clean images that the network sees in one draw of x_t, not clipped."""
     key = Key.of(seed, range(len(x_start)), step=t, device=x_start.device)
     parts = []
-    for x, sample in zip(x_start.split(BATCH), key.sample.split(BATCH), strict=True):
+    for first in range(0, len(x_start), BATCH):
+        x, sample = x_start[first : first + BATCH], key.sample[first : first + BATCH]
         shape = list(x.shape[1:])
         noise = normal(key.seed, key.step, sample, Stream.EVALUATION_NOISE, shape, torch.float32)
         level = torch.full((len(x),), t, dtype=torch.int64, device=x.device)

@@ -13,6 +13,9 @@ from ddpm.schedule import Schedule
 
 Prediction = Literal["eps", "x0", "v", "score", "mean"]
 
+TRAINABLE: tuple[Prediction, ...] = ("eps", "x0", "v")
+"""Predictions that the training loss knows."""
+
 ALIASES: dict[str, Prediction] = {
     "epsilon": "eps",
     "pred_noise": "eps",
@@ -50,9 +53,7 @@ def check_prediction(prediction: Prediction, schedule: Schedule) -> None:
         )
 
 
-def x0_coefficients(
-    schedule: Schedule, prediction: Prediction, t: Tensor
-) -> tuple[Tensor, Tensor]:
+def x0_coefficients(schedule: Schedule, prediction: Prediction, t: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients (k_x, k_out) of x0_hat = k_x x_t + k_out output.
 
     Sources: T-2.5-x0, T-2.5-eps, T-fn22, T-fn23, K-69, G-36.

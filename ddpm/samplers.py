@@ -50,7 +50,7 @@ def ancestral_table(
         schedule: The noise schedule.
         prediction: What the network outputs.
         levels: Strictly decreasing, ending at 0.
-        variance: "posterior" for the variance of q(x_s | x_t, x_0), "beta" for that of q(x_t | x_s).
+        variance: "posterior" for that of q(x_s | x_t, x_0), "beta" for that of q(x_t | x_s).
 
     Raises:
         ValueError: the levels or the variance are not allowed.
@@ -80,12 +80,14 @@ def ddim_table(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}: allowed is [0, 1]")
     t, s = _pairs(schedule, levels)
-    _, _, posterior_variance = schedule.posterior(s, t)
-    variance = eta**2 * posterior_variance
-    noise_s, noise_t = schedule.one_minus_alpha_bar[s], schedule.one_minus_alpha_bar[t]
-    b = ((noise_s - variance) / noise_t).sqrt()
-    a = schedule.alpha_bar[s].sqrt() - schedule.alpha_bar[t].sqrt() * b
-    return _table(schedule, prediction, t, a, b, variance.sqrt())
+    a, _, posterior_variance = schedule.posterior(s, t)
+    kept = torch.exp(schedule.log_snr[t] - schedule.log_snr[s])
+    direction = (1 - eta**2) + eta**2 * kept
+    # With n = 1 - alpha_bar these are b = sqrt((n_s - eta^2 s2) / n_t), s2 the posterior variance,
+    # and a = sqrt(alpha_bar_s) - b sqrt(alpha_bar_t), without the two subtractions.
+    b = (schedule.one_minus_alpha_bar[s] / schedule.one_minus_alpha_bar[t] * direction).sqrt()
+    a = a * (1 + eta**2 * kept) / (1 + (kept * direction).sqrt())
+    return _table(schedule, prediction, t, a, b, eta * posterior_variance.sqrt())
 
 
 def _pairs(schedule: Schedule, levels: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,9 @@ class Schedule:
             )
 
     @staticmethod
-    def log_snr_linear(steps: int, log_snr_max: float = 9.2, log_snr_min: float = -9.2) -> "Schedule":
+    def log_snr_linear(
+        steps: int, log_snr_max: float = 9.2, log_snr_min: float = -9.2
+    ) -> "Schedule":
         """Log-SNR falling by equal amounts from level 1 to level T.  T-2.6-logsnr.
 
         Every level then carries the same mass of the continuous bound (T-2.6-inv), and the simple
@@ -62,13 +64,10 @@ class Schedule:
             ValueError: steps < 1, or the end points are not finite and decreasing.
         """
         _check_steps(steps)
-        if not (math.isfinite(log_snr_max) and math.isfinite(log_snr_min)):
+        if not math.inf > log_snr_max > log_snr_min > -math.inf:
             raise ValueError(
-                f"log_snr_max, log_snr_min = {log_snr_max}, {log_snr_min}: allowed are finite numbers"
-            )
-        if log_snr_min >= log_snr_max:
-            raise ValueError(
-                f"log_snr_min = {log_snr_min}: allowed is a number below log_snr_max = {log_snr_max}"
+                f"log_snr_max, log_snr_min = {log_snr_max}, {log_snr_min}: "
+                "allowed are finite numbers, the first above the second"
             )
         levels = torch.linspace(log_snr_max, log_snr_min, steps, dtype=torch.float64)
         return Schedule(_with_clean(levels))
@@ -103,7 +102,7 @@ class Schedule:
 
     @staticmethod
     def linear(steps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> "Schedule":
-        """The thousand linear betas of the papers, resampled to any number of levels.  T-2.6-linear.
+        """The thousand linear betas of the papers, read at any number of levels.  T-2.6-linear.
 
         With steps = 1000 these are the betas beta_start..beta_end exactly. Any other number reads
         the same curve of log alpha_bar at t / T, so that both ends of the SNR stay where they are.
@@ -142,8 +141,8 @@ class Schedule:
             ValueError: steps < 1, offset < 0, or max_beta outside (0, 1).
         """
         _check_steps(steps)
-        if offset < 0:
-            raise ValueError(f"offset = {offset}: allowed is at least 0")
+        if not 0 <= offset < math.inf:
+            raise ValueError(f"offset = {offset}: allowed is a finite number of at least 0")
         if not 0 < max_beta < 1:
             raise ValueError(f"max_beta = {max_beta}: allowed is (0, 1)")
         position = torch.arange(steps + 1, dtype=torch.float64) / steps
@@ -175,13 +174,13 @@ class Schedule:
     @property
     def snr_drop(self) -> Tensor:
         """SNR(t - 1) - SNR(t) >= 0 at index t, float64 [T + 1]; +inf at 1, nan at 0.  T-fn28."""
-        drop = self.snr[1:] * torch.expm1(self.log_snr[:-1] - self.log_snr[1:])
-        terminal = torch.isneginf(self.log_snr[1:])
-        return _with_nan(torch.where(terminal, self.snr[:-1], drop))
+        # Level 0 stays out of the product: its infinite SNR would turn gradients into nan.
+        drop = self.snr[1:-1] * -torch.expm1(self.log_snr[2:] - self.log_snr[1:-1])
+        return torch.cat([drop.new_tensor([math.nan, math.inf]), drop])
 
     @property
     def beta(self) -> Tensor:
-        """Noise added by the step from t - 1 to t, float64 [T + 1]; nan at index 0.  T-2.6-logsnr."""
+        """Noise of the step from t - 1 to t, float64 [T + 1]; nan at index 0.  T-2.6-logsnr."""
         kept = torch.expm1(self.log_snr[1:] - self.log_snr[:-1])
         return _with_nan(-kept * self.one_minus_alpha_bar[1:])
 

@@ -153,13 +153,10 @@ class Trainer:
 
     def _load_optimiser(self, tensors: dict[str, Tensor], source: Path) -> None:
         parameters = list(self.model.parameters())
-        names = {f"{i}.{n}" for i in range(len(parameters)) for n in ("step", "exp_avg", "exp_avg_sq")}
-        if names != set(tensors):
+        fields = ("step", "exp_avg", "exp_avg_sq")
+        if set(tensors) != {f"{i}.{name}" for i in range(len(parameters)) for name in fields}:
             raise InputError(f"{source}: its tensors are not the optimiser state of this network")
-        parts = [
-            {n: tensors[f"{i}.{n}"] for n in ("step", "exp_avg", "exp_avg_sq")}
-            for i in range(len(parameters))
-        ]
+        parts = [{n: tensors[f"{i}.{n}"] for n in fields} for i in range(len(parameters))]
         if any(part["exp_avg"].shape != p.shape for part, p in zip(parts, parameters, strict=True)):
             raise InputError(f"{source}: a tensor has another shape than its parameter")
         state = self.optimiser.state_dict()
@@ -175,7 +172,9 @@ def _order(count: int, epoch: int, seed: int) -> Tensor:
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's generators of one device inside the block and restore them after it."""
     cuda = device.type == "cuda"
-    generator = torch.cuda.default_generators[device.index or 0] if cuda else torch.default_generator
+    generator = (
+        torch.cuda.default_generators[device.index or 0] if cuda else torch.default_generator
+    )
     before = generator.get_state()
     generator.manual_seed(seed)
     try:

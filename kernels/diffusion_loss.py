@@ -50,8 +50,8 @@ def diffusion_loss(
         prediction: "eps", "x0" or "v", what pred estimates.
 
     Returns:
-        float32 [B], weight[b] times the mean over the sample of (pred - target)**2. Differentiable
-        in pred.
+        float32 [B], weight[b] times the mean over the sample of (pred - target)**2; 0 for
+        samples without elements. Differentiable in pred.
 
     Raises:
         ValueError: a dtype, shape, device, level or prediction is not allowed, an argument that is
@@ -127,7 +127,9 @@ def _residual(
         assert x0 is not None
         return wide - x0.float()
     if noise is None:
-        assert seed is not None and step is not None and sample is not None
+        assert seed is not None
+        assert step is not None
+        assert sample is not None
         size = pred.numel() // max(1, pred.shape[0])
         noise = normals(seed, step, sample, Stream.TRAINING_NOISE, size).view_as(pred)
     if prediction == "eps":
@@ -154,10 +156,12 @@ def _diffusion_loss(
 ) -> Tensor:
     check_loss(pred, x0, noise, t, signal, sigma, weight, seed, step, sample, prediction)
     residual = _residual(pred, x0, noise, t, signal, sigma, seed, step, sample, prediction)
+    if pred.numel() == 0:
+        return torch.zeros_like(weight)
     squares = residual.view(pred.shape[0], -1).square_()
     size = squares.shape[1]
     # Chunks keep the order of summation the same whatever the batch and the number of threads.
-    partial = torch.stack([chunk.sum(1) for chunk in squares.split(CHUNK, 1)], 1)
+    partial = torch.stack([chunk.sum(1) for chunk in torch.split(squares, CHUNK, 1)], 1)
     return partial.sum(1).mul_(weight / size)
 
 
@@ -264,10 +268,12 @@ def _(
     prediction: str,
 ) -> Tensor:
     check_loss(pred, x0, noise, t, signal, sigma, weight, seed, step, sample, prediction)
+    checks.check_vector("grad", grad, pred.shape[0])
     return torch.empty_like(pred)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
     _, x0, noise, _, signal, sigma, weight, *_, prediction = inputs
     checks.check_no_grad(x0=x0, noise=noise, signal=signal, sigma=sigma, weight=weight)
     ctx.prediction = prediction

@@ -164,7 +164,8 @@ def _radius(u: Tensor) -> Tensor:
     log = _polynomial(f, LOG_COEFFICIENTS).mul_(f)
     scale = exponent.to(torch.float32)
     log.add_(scale * EXPONENT_LOW).add_(scale.mul_(EXPONENT_HIGH))
-    return log.sqrt_()
+    # Some float32 square roots of torch (MKL's) are not correctly rounded; through float64 all are.
+    return log.copy_(log.double().sqrt_())
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...], out: Tensor | None = None) -> Tensor:
@@ -225,9 +226,7 @@ def _blocks(
             yield rows, columns, even, odd
 
 
-def _counters(
-    step: Tensor, sample: Tensor, stream: int, columns: slice
-) -> tuple[Tensor, Tensor]:
+def _counters(step: Tensor, sample: Tensor, stream: int, columns: slice) -> tuple[Tensor, Tensor]:
     """Counter words (c0, c2) and (c1, c3) of some samples, each [2, rows, counters]."""
     shape = (2, sample.shape[0], columns.stop - columns.start)
     even = torch.empty(shape, dtype=torch.int64, device=sample.device)

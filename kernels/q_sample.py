@@ -144,6 +144,7 @@ def _(
 
 
 def _setup_given(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    del output
     _, _, t, signal, sigma = inputs
     checks.check_no_grad(signal=signal, sigma=sigma)
     ctx.save_for_backward(t, signal, sigma)
@@ -157,6 +158,7 @@ def _backward_given(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _setup_drawn(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    del output
     _, t, signal, sigma, *_ = inputs
     checks.check_no_grad(signal=signal, sigma=sigma)
     ctx.save_for_backward(t, signal)

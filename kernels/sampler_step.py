@@ -141,6 +141,7 @@ def _(
     clip: float,
     draw: bool,
 ) -> Tensor:
+    del draw
     check_step(x, pred, table, levels, row, seed, sample, clip)
     return torch.empty_like(x)
 
@@ -152,6 +153,7 @@ def _coefficients(table: Tensor, row: Tensor, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
     x, pred, table, _, row, _, _, clip, _ = inputs
     checks.check_no_grad(table=table)
     ctx.clip = clip

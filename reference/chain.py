@@ -52,7 +52,7 @@ class Chain:
     def log_signal(self, t: Levels) -> DoubleDouble:
         """Logarithm of alpha_bar at level t, unrounded.  T-eq1, T-fn10."""
         level = checked_levels(t, self.steps)
-        return DoubleDouble(self._log[0][level], self._log[1][level])
+        return DoubleDouble(self._log[0], self._log[1])[level]
 
     def log_signal_ratio(self, s: Levels, t: Levels) -> DoubleDouble:
         """Logarithm of alpha_bar_t / alpha_bar_s for s < t, unrounded.  L-tau, K-8..14."""
@@ -62,11 +62,15 @@ class Chain:
 
     def signal(self, t: Levels) -> DoubleDouble:
         """Signal power alpha_bar at level t, unrounded.  T-eq1, L-fwd, G-23."""
-        return exp(self.log_signal(t))
+        return self._signal[checked_levels(t, self.steps)]
+
+    def amplitude(self, t: Levels) -> DoubleDouble:
+        """Amplitude sqrt(alpha_bar) of the signal at level t, unrounded.  T-eq1, V-eq1."""
+        return self._amplitude[checked_levels(t, self.steps)]
 
     def noise(self, t: Levels) -> DoubleDouble:
         """Noise power 1 - alpha_bar at level t, unrounded.  T-eq1, T-4.1.2."""
-        return one_minus_exp(self.log_signal(t))
+        return self._noise[checked_levels(t, self.steps)]
 
     def step_noise(self, s: Levels, t: Levels) -> DoubleDouble:
         """Noise power 1 - alpha_bar_t / alpha_bar_s of the jump s -> t, unrounded.  L-tau."""
@@ -75,32 +79,32 @@ class Chain:
     @cached_property
     def log_alpha_bar(self) -> Array:
         """Table of log alpha_bar, shape (T + 1,).  T-eq1, T-fn10."""
-        return self.log_signal(self._all).high
+        return self._log[0]
 
     @cached_property
     def alpha_bar(self) -> Array:
         """Table of the signal power alpha_bar, shape (T + 1,).  T-eq1, K-abar, G-23, L-fwd."""
-        return self.signal(self._all).high
+        return self._signal.high
 
     @cached_property
     def one_minus_alpha_bar(self) -> Array:
         """Table of the noise power 1 - alpha_bar, shape (T + 1,).  T-eq1, K-15, V-8.1."""
-        return self.noise(self._all).high
+        return self._noise.high
 
     @cached_property
     def c(self) -> Array:
         """Table of sqrt(alpha_bar), the amplitude of the signal, shape (T + 1,).  T-eq1, V-eq1."""
-        return root_exp(self.log_signal(self._all)).high
+        return self._amplitude.high
 
     @cached_property
     def d(self) -> Array:
         """Table of sqrt(1 - alpha_bar), the noise's deviation, (T + 1,).  T-eq1, V-eq1."""
-        return self.noise(self._all).sqrt().high
+        return self._noise.sqrt().high
 
     @cached_property
     def snr(self) -> Array:
         """Table of alpha_bar / (1 - alpha_bar), infinite at level 0.  T-SNR, T-fn27, T-4.2-ends."""
-        return (self.signal(self._all) / self.noise(self._all)).high
+        return (self._signal / self._noise).high
 
     @cached_property
     def log_snr(self) -> Array:
@@ -110,13 +114,12 @@ class Chain:
         u = 1 / SNR = expm1(-log alpha_bar) it is -log u, -log1p(u - 1), or
         log alpha_bar - log(1 - alpha_bar).
         """
-        log_signal = self.log_signal(self._all)
-        bounded = DoubleDouble(np.maximum(log_signal.high, -600.0), log_signal.low)
+        bounded = DoubleDouble(np.maximum(self._log[0], -600.0), self._log[1])
         excess = 2 * expm1(-(bounded + _LN2)).high
         with np.errstate(divide="ignore"):
             clean = -np.log(expm1(-bounded).high)
         near = -np.log1p(np.maximum(excess, -0.75))
-        noisy = log_signal.high - np.log1p(-np.minimum(self.alpha_bar, 0.5))
+        noisy = self._log[0] - np.log1p(-np.minimum(self.alpha_bar, 0.5))
         return np.where(excess < -0.5, clean, np.where(excess < 1.0, near, noisy))
 
     def alpha(self, s: Levels, t: Levels) -> Array:
@@ -135,9 +138,17 @@ class Chain:
         left = self.signal(s) * self.step_noise(s, t)
         return (left / self.noise(s) / self.noise(t)).high
 
-    @property
-    def _all(self) -> NDArray[np.int64]:
-        return np.arange(self.steps + 1)
+    @cached_property
+    def _signal(self) -> DoubleDouble:
+        return exp(DoubleDouble(self._log[0], self._log[1]))
+
+    @cached_property
+    def _amplitude(self) -> DoubleDouble:
+        return root_exp(DoubleDouble(self._log[0], self._log[1]))
+
+    @cached_property
+    def _noise(self) -> DoubleDouble:
+        return one_minus_exp(DoubleDouble(self._log[0], self._log[1]))
 
 
 def one_minus_exp(x: DoubleDouble) -> DoubleDouble:

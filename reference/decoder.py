@@ -43,9 +43,7 @@ def decoder_log_likelihood(
         ValueError: a value is off the grid, the deviation is not positive, or levels < 2.
     """
     index = _index(as_float(x0, "x0"), levels)
-    centre, spread = as_float(mean, "mean"), as_float(deviation, "deviation")
-    if np.any(spread <= 0):
-        raise ValueError(f"deviation must be positive, got {spread.min()}")
+    centre, spread = as_float(mean, "mean"), _positive(deviation)
     edges = (2 * index - levels) / (levels - 1), (2 * index - levels + 2) / (levels - 1)
     lower = np.where(index == 0, -np.inf, (edges[0] - centre) / spread)
     upper = np.where(index == levels - 1, np.inf, (edges[1] - centre) / spread)
@@ -85,16 +83,23 @@ def decoder_lower_bound(
         levels: number of grey levels, at least 3.
 
     Raises:
-        ValueError: a value is off the grid or in an outer bin.
+        ValueError: a value is off the grid or in an outer bin, or the deviation not positive.
     """
     values, centre = as_float(x0, "x0"), as_float(mean, "mean")
-    index, spread = _index(values, levels), as_float(deviation, "deviation")
+    index, spread = _index(values, levels), _positive(deviation)
     if np.any((index == 0) | (index == levels - 1)):
         raise ValueError("x0 must not lie in an outer bin, where no such bound holds")
     half = 1 / (levels - 1)
     square = (values - centre) ** 2 + half**2 / 3
     normaliser = np.log(2 * half) - np.log(2 * np.pi * spread**2) / 2
     return np.asarray(normaliser - square / (2 * spread**2))
+
+
+def _positive(deviation: ArrayLike) -> Array:
+    spread = as_float(deviation, "deviation")
+    if np.any(spread <= 0):
+        raise ValueError(f"deviation must be positive, got {spread.min()}")
+    return spread
 
 
 def _index(x0: Array, levels: int) -> Array:

@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike
 from ddpm.reference.arrays import Array, Index
 
 _SPLITTER = float(2**27 + 1)
-_TERMS = 14
-_HALVINGS = 4
+_HALVINGS = 5
 _LOWEST = -1e5
 
 
@@ -105,12 +104,10 @@ def _coerce(value: DoubleDouble | float) -> DoubleDouble:
     return value if isinstance(value, DoubleDouble) else DoubleDouble.of(value)
 
 
-def _inverse(n: int) -> DoubleDouble:
-    return DoubleDouble.of(1.0) / DoubleDouble.of(float(n))
-
-
 _LN2 = DoubleDouble(np.asarray(math.log(2.0)), np.asarray(2.3190468138462996e-17))
-_INVERSE = [_inverse(n) for n in range(1, _TERMS + 1)]
+_INVERSE_FACTORIALS = [DoubleDouble.of(1.0) / float(math.factorial(n)) for n in range(13)]
+# From the seventh on, a term is so small beside the first that float64 suffices for it.
+_PAIRS = 7
 
 
 def _reduced_expm1(x: DoubleDouble) -> tuple[Array, DoubleDouble]:
@@ -118,9 +115,12 @@ def _reduced_expm1(x: DoubleDouble) -> tuple[Array, DoubleDouble]:
     k = np.rint(x.high / _LN2.high)
     rest = x - _LN2 * DoubleDouble.of(k)
     rest = DoubleDouble(rest.high / 2**_HALVINGS, rest.low / 2**_HALVINGS)
-    series = DoubleDouble.of(np.ones_like(rest.high))
-    for inverse in reversed(_INVERSE[1:]):
-        series = rest * inverse * series + 1.0
+    tail = np.zeros_like(rest.high)
+    for coefficient in reversed(_INVERSE_FACTORIALS[_PAIRS:]):
+        tail = tail * rest.high + coefficient.high
+    series = DoubleDouble.of(tail)
+    for coefficient in reversed(_INVERSE_FACTORIALS[1:_PAIRS]):
+        series = rest * series + coefficient
     result = rest * series
     for _ in range(_HALVINGS):
         result = result * (result + 2.0)

@@ -127,4 +127,5 @@ def gaussian_product(
     if np.any(floor <= 0) or np.any(spread < 0):
         raise ValueError(f"noise must be positive and variance at least 0, got {floor}, {spread}")
     total = floor + gain**2 * spread
-    return (prior * floor + gain * spread * seen) / total, spread * floor / total
+    correction = gain * spread / total * (seen - gain * prior)
+    return prior + correction, spread * floor / total

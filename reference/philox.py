@@ -98,7 +98,7 @@ def normals(seed: int, stream: int, step: int, samples: ArrayLike, count: int) -
     radius = np.sqrt(-2 * np.log(uniform(pairs[:, 0]).astype(np.float64)))
     angle = np.pi * half_turns(pairs[:, 1])
     values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return values.reshape(-1, count + count % 2)[:, :count]
+    return values.reshape(np.size(samples), count + count % 2)[:, :count]
 
 
 def half_turns(word: Words) -> Array:

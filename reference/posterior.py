@@ -40,10 +40,9 @@ def posterior_coefficients(chain: Chain, s: Levels, t: Levels) -> Coefficients:
     Raises:
         ValueError: a level is out of range or s >= t.
     """
-    ratio, log_signal_s = chain.log_signal_ratio(s, t), chain.log_signal(s)
     beta, noise_s, noise_t = chain.step_noise(s, t), chain.noise(s), chain.noise(t)
-    a = root_exp(log_signal_s) * beta / noise_t
-    b = root_exp(ratio) * noise_s / noise_t
+    a = chain.amplitude(s) * beta / noise_t
+    b = root_exp(chain.log_signal_ratio(s, t)) * noise_s / noise_t
     s2 = beta * noise_s / noise_t
     return Coefficients(a.high, b.high, s2.high)
 

@@ -47,9 +47,11 @@ def cosine_schedule(steps: int, offset: float = 0.008, clip: float = 0.999) -> C
     if not 0 < clip <= 1:
         raise ValueError(f"clip must lie in (0, 1], got {clip}")
     angle = np.pi / 2 / (1 + offset) / steps
-    remaining = np.arange(steps, 0, -1)
-    before = np.sin(remaining * angle)
-    betas = np.sin(angle) / before * (np.sin((2 * remaining - 1) * angle) / before)
+    t = np.arange(1, steps + 1)
+    before = np.sin((steps + 1 - t) * angle)
+    # The two sums of angles add up to pi; the sine of the smaller one keeps its digits.
+    total = np.minimum(2 * (steps - t) + 1, 2 * (t + offset * steps) - 1) * angle
+    betas = np.sin(angle) / before * (np.sin(total) / before)
     return Chain(np.minimum(betas, clip))
 
 

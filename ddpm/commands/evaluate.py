@@ -42,9 +42,7 @@ def evaluate_run(path: Path, *, num: int, seed: int, max_images: int, device: st
     _print(run, result)
 
 
-def _bound(
-    run: TrainedRun, data: ImageData, seed: int, max_images: int
-) -> tuple[Bound, float]:
+def _bound(run: TrainedRun, data: ImageData, seed: int, max_images: int) -> tuple[Bound, float]:
     levels = run.config.grey_levels
     train = to_float(data.train[:FIT_IMAGES], levels).to(run.device)
     test = to_float(data.test[:max_images], levels).to(run.device)
@@ -88,9 +86,7 @@ def _write(
         for old in (folder.evaluation_file, curve, grid):
             if moved := keep_old(old):
                 console.print(f"Kept the earlier {old.name} as {moved.name}", soft_wrap=True)
-    kl_curve(
-        curve, range(1, len(bound.kl)), bound.kl[1:].tolist(), bound.prior, bound.decoder
-    )
+    kl_curve(curve, range(1, len(bound.kl)), bound.kl[1:].tolist(), bound.prior, bound.decoder)
     comparison_grid(grid, data.test, samples, data.levels)
     write_atomically(folder.evaluation_file, text)
 

@@ -11,7 +11,7 @@ from ddpm.errors import InputError, check
 console = Console(highlight=False)
 
 SMALL_WORK = 1 << 20
-"""Activations in one feature map of a batch, below which a second thread waits more than it works."""
+"""Activations in one feature map of a batch below which a second thread mostly waits."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,9 +22,7 @@ def resolve_device(name: str) -> torch.device:
     """
     check(name in ("auto", "cpu", "cuda"), "device", name, "auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device = 'cuda': this torch finds no GPU here; allowed is auto or cpu"
-        )
+        raise InputError("device = 'cuda': this torch finds no GPU here; allowed is auto or cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())

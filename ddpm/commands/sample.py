@@ -46,4 +46,6 @@ def sample_run(
         seed=np.array(seed), step=np.array(run.step),
     )  # fmt: skip
     write_atomically(out.with_suffix(".npz"), arrays.getvalue())
-    console.print(f"Pictures: {out}\nGrey levels as arrays: {out.with_suffix('.npz')}", soft_wrap=True)
+    console.print(
+        f"Pictures: {out}\nGrey levels as arrays: {out.with_suffix('.npz')}", soft_wrap=True
+    )

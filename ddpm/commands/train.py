@@ -92,7 +92,6 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
     channels, height, width = data.shape
     batch_size = 128 if request.batch_size is None else request.batch_size
     features = 32 if request.channels is None else request.channels
-    optimiser = {} if request.learning_rate is None else {"learning_rate": request.learning_rate}
     small = min(height, width) < 16
     try:
         return RunConfig(
@@ -103,7 +102,7 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
             steps=1 if steps is None else steps,
             seed=request.seed or 0,
             batch_size=batch_size,
-            threads=request.threads or choose_threads(batch_size * height * width * features),
+            threads=_threads(request, batch_size * height * width * features),
             prediction=canonical(request.prediction or "eps"),
             schedule=_schedule(request, data),
             model=UNetConfig(
@@ -114,7 +113,9 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
                 attention=(1,) if small else (2,),
                 dropout=0.1 if request.dropout is None else request.dropout,
             ),
-            optimiser=OptimiserConfig(**optimiser),
+            optimiser=OptimiserConfig(
+                learning_rate=2e-3 if request.learning_rate is None else request.learning_rate
+            ),
         )
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -139,8 +140,18 @@ def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
     return ScheduleConfig(**options)
 
 
+def _threads(request: Request, activations: int) -> int:
+    return choose_threads(activations) if request.threads is None else request.threads
+
+
 def _check_same(request: Request, config: RunConfig, data: ImageData) -> None:
     """Refuse options that the run, once begun, cannot follow any more."""
+    check(
+        request.minutes is None,
+        "minutes",
+        request.minutes,
+        f"nothing with --resume, the run goes on to its {config.steps} updates",
+    )
     have = {
         "data": config.data,
         "steps": config.steps,
@@ -184,7 +195,7 @@ def _calibrated(
 def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
     config = trainer.config
     if trainer.step >= config.steps:
-        console.print(f"{folder.path} is trained: {config.steps} updates are done.")
+        console.print(f"{folder.path} is trained: {config.steps} updates are done.", soft_wrap=True)
         return
     parameters = sum(p.numel() for p in trainer.model.parameters())
     console.print(
@@ -225,20 +236,23 @@ def _with_bar(trainer: Trainer) -> Iterator[Record]:
 def _farewell(folder: RunFolder, trainer: Trainer) -> None:
     if trainer.step < trainer.config.steps:
         console.print(
-            f"Stopped and saved after update {trainer.step} of {trainer.config.steps}. Go on with:\n"
-            f"  ddpm train --run {folder.path} --resume"
+            f"Stopped and saved after update {trainer.step} of {trainer.config.steps}. "
+            "Go on with:\n"
+            f"  ddpm train --run {folder.path} --resume",
+            soft_wrap=True,
         )
         raise KeyboardInterrupt
     console.print(
         f"Trained in {trainer.seconds:.0f} s. Next:\n"
         f"  ddpm sample --run {folder.path}\n"
-        f"  ddpm eval --run {folder.path}"
+        f"  ddpm eval --run {folder.path}",
+        soft_wrap=True,
     )
 
 
 @contextmanager
 def _stop_request() -> Iterator[list[int]]:
-    """Turn Ctrl-C and a polite kill into a list that fills, so that an update is never cut short."""
+    """Collect Ctrl-C and polite kills in a list, so that an update is never cut short."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:

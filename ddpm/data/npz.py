@@ -56,7 +56,7 @@ def _read(path: Path) -> Arrays:
     # NumPy, zipfile and zlib raise a dozen unrelated exceptions on damaged files, and more to come;
     # whichever it is, the file is what is wrong.
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {key: archive[key] for key in KEYS if key in archive.files}
     except Exception as error:
         reason = str(error) or type(error).__name__

@@ -30,7 +30,9 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         self.shortcut = (
-            nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+            nn.Identity()
+            if channels_in == channels_out
+            else nn.Conv2d(channels_in, channels_out, 1)
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

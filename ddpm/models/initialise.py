@@ -35,13 +35,13 @@ def build(make: Callable[[], nn.Module], seed: int, device: torch.device | str) 
     }
     with torch.no_grad():
         for index, (name, parameter) in enumerate(model.named_parameters()):
-            _fill(parameter, name in zero, seed, index)
+            _fill(parameter, name, name in zero, seed, index)
     return model.to(device)
 
 
-def _fill(parameter: Tensor, zero: bool, seed: int, index: int) -> None:
+def _fill(parameter: Tensor, name: str, zero: bool, seed: int, index: int) -> None:
     if parameter.dim() == 1:
-        parameter.zero_()
+        parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     elif zero:
         parameter.zero_()
     else:

@@ -23,7 +23,7 @@ class UNetConfig:
     channels: int = 32
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2)
-    """Channels at each resolution, as multiples of `channels`; each entry after the first halves."""
+    """Channels at each resolution, as multiples of `channels`; each resolution halves the last."""
     blocks: int = 2
     """Residual blocks at each resolution, on the way down."""
     attention: tuple[int, ...] = ()
@@ -69,11 +69,21 @@ class UNet(nn.Module):
         self.down, skips, current = _down_path(config, embedding)
         self.middle = Stage(current, current, embedding, config.dropout, bool(config.attention))
         self.up = _up_path(config, embedding, skips, current)
-        self.norm = group_norm(width)
-        self.head = zeroed(nn.Conv2d(width, config.image_channels, 3, padding=1))
+        finest = width * config.multipliers[0]
+        self.norm = group_norm(finest)
+        self.head = zeroed(nn.Conv2d(finest, config.image_channels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict from noisy images x [B, C, H, W] and their levels t [B]."""
+        """Predict from noisy images x [B, C, H, W] and their levels t [B].
+
+        Sides that the halvings do not divide are padded with their edge and cropped again.
+        """
+        height, width = x.shape[-2:]
+        unit = 1 << (len(self.config.multipliers) - 1)
+        if height % unit or width % unit:
+            padded = F.pad(x, (0, -width % unit, 0, -height % unit), mode="replicate")
+            cropped: Tensor = self(padded, t)[..., :height, :width]
+            return cropped
         embedding = self.embed(sinusoidal_embedding(t, self.config.channels))
         h = self.stem(x)
         skips = [h]

@@ -1,3 +1,5 @@
+# Device functions have no Python types: triton gives them theirs when it compiles them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 """How kernels are launched: one table of block sizes per architecture, and one flat grid.
 
 A program handles one block of one sample. Results of elementwise kernels do not depend on the
@@ -8,9 +10,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 MAX_PROGRAMS = 2**31 - 1
+
+
+@triton.jit
+def place(SIZE: tl.constexpr, LENGTH: tl.constexpr):
+    """Sample and first element of a program of the flat grid, int64, LENGTH elements each."""
+    PARTS: tl.constexpr = (SIZE + LENGTH - 1) // LENGTH
+    program = tl.program_id(0)
+    return (program // PARTS).to(tl.int64), (program % PARTS).to(tl.int64) * LENGTH
+
+
+@triton.jit
+def at_level(table_ptr, t, levels):
+    """Entry t of a table, NaN where t is outside 0..levels - 1."""
+    return tl.load(table_ptr + t, mask=(t >= 0) & (t < levels), other=float("nan"))
 
 
 @dataclass(frozen=True)
@@ -23,13 +41,13 @@ class Launch:
     """Warps of 32 threads (64 on AMD)."""
 
 
-# Elements per program at most, and elements per thread. Sixteen elements are four Philox counters:
-# enough to spread the key schedule and the addresses thin, few enough to stay in registers.
+# Elements per program at most, and elements per thread. Thirty-two elements are eight Philox
+# counters: they spread the key schedule and the addresses thin and still stay in registers.
 TABLE: dict[str, tuple[int, int]] = {
-    "cuda:80": (2048, 16),
-    "cuda:90": (2048, 16),
-    "cuda:100": (2048, 16),
-    "hip:gfx942": (2048, 16),
+    "cuda:80": (2048, 32),
+    "cuda:90": (2048, 32),
+    "cuda:100": (2048, 32),
+    "hip:gfx942": (2048, 32),
     "interpreter": (256, 16),
 }
 DEFAULT = "cuda:90"

@@ -1,3 +1,5 @@
+# Device functions have no Python types: triton gives them theirs when it compiles them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 """The generator of `ddpm.kernels.philox` as device functions: same integers, same polynomials.
 
 Every addition to a product is an explicit `tl.fma`, so that the normals of two kernels are the same
@@ -54,12 +56,34 @@ def words(seed, step, sample, STREAM: tl.constexpr, quad):
 
 
 @triton.jit
-def normals(seed, step, sample, STREAM: tl.constexpr, quad):
-    """Standard normals, float32, four adjacent elements for every counter in quad."""
+def block_normals(seed, step, sample, STREAM: tl.constexpr, start, BLOCK: tl.constexpr, WIDE):
+    """Standard normals [BLOCK], float32, for elements start, start + 1, .. of one sample.
+
+    start is an int64 scalar, a multiple of 4. A thread owns the four elements of one counter, or
+    where WIDE the eight of two neighbours: whichever fills the 16-byte accesses around the draw.
+    """
+    first = (start // 4).to(tl.uint32)
+    if WIDE:
+        quad = tl.arange(0, BLOCK // 8).to(tl.uint32) * 2 + first
+        a0, a1, a2, a3 = _four_normals(seed, step, sample, STREAM, quad)
+        b0, b1, b2, b3 = _four_normals(seed, step, sample, STREAM, quad + 1)
+        even = tl.interleave(tl.interleave(a0, b0), tl.interleave(a2, b2))
+        odd = tl.interleave(tl.interleave(a1, b1), tl.interleave(a3, b3))
+    else:
+        quad = tl.arange(0, BLOCK // 4).to(tl.uint32) + first
+        z0, z1, z2, z3 = _four_normals(seed, step, sample, STREAM, quad)
+        even = tl.interleave(z0, z2)
+        odd = tl.interleave(z1, z3)
+    return tl.interleave(even, odd)
+
+
+@triton.jit
+def _four_normals(seed, step, sample, STREAM: tl.constexpr, quad):
+    """The normals of the four lanes of the counters quad."""
     w0, w1, w2, w3 = words(seed, step, sample, STREAM, quad)
     z0, z1 = box_muller(w0, w1)
     z2, z3 = box_muller(w2, w3)
-    return tl.interleave(tl.interleave(z0, z2), tl.interleave(z1, z3))
+    return z0, z1, z2, z3
 
 
 @triton.jit
@@ -72,7 +96,7 @@ def box_muller(radius_word, angle_word):
     radius = bits.to(tl.float32, bitcast=True)
     h = (angle_word << 1).to(tl.int32, bitcast=True).to(tl.float32) * 2.0**-31
     y = h * h
-    c = 1.0 - y
+    c = tl.fma(h * -1.0, h, 1.0)
     sine = tl.fma(_polynomial(y, _SIN, 3), c * h, h)
     cosine = tl.fma(_polynomial(y, _COS, 3) * y, c, c)
     return radius * cosine, radius * sine

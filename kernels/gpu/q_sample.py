@@ -1,3 +1,5 @@
+# Device functions have no Python types: triton gives them theirs when it compiles them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 """Triton kernel of `ddpm.kernels.q_sample`: read x_0 (and eps), write x_t."""
 
 import torch
@@ -6,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ddpm.kernels.gpu import launch
-from ddpm.kernels.gpu.philox import normals
+from ddpm.kernels.gpu.philox import block_normals
 from ddpm.kernels.streams import Stream
 
 _TRAINING_NOISE = tl.constexpr(int(Stream.TRAINING_NOISE))
@@ -28,25 +30,20 @@ def _q_sample_kernel(
     BLOCK: tl.constexpr,
     DRAWN: tl.constexpr,
 ):
-    BLOCKS: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
-    program = tl.program_id(0)
-    row = (program // BLOCKS).to(tl.int64)
-    start = (program % BLOCKS).to(tl.int64) * BLOCK
-    base = row * SIZE + start
+    row, start = launch.place(SIZE, BLOCK)
     lane = tl.arange(0, BLOCK)
     mask = lane < SIZE - start
-
+    base = row * SIZE + start
     t = tl.load(t_ptr + row)
-    known = (t >= 0) & (t < levels)
-    signal = tl.load(signal_ptr + t, mask=known, other=float("nan"))
-    sigma = tl.load(sigma_ptr + t, mask=known, other=float("nan"))
+    signal = launch.at_level(signal_ptr, t, levels)
+    sigma = launch.at_level(sigma_ptr, t, levels)
     x0 = tl.load(x0_ptr + base + lane, mask=mask, other=0.0).to(tl.float32)
     if DRAWN:
-        quad = (start // 4).to(tl.uint32) + tl.arange(0, BLOCK // 4).to(tl.uint32)
         seed = tl.load(seed_ptr)
         step = tl.load(step_ptr)
         sample = tl.load(sample_ptr + row)
-        noise = normals(seed, step, sample, _TRAINING_NOISE, quad)
+        wide: tl.constexpr = x0_ptr.dtype.element_ty.primitive_bitwidth == 16 and BLOCK >= 8
+        noise = block_normals(seed, step, sample, _TRAINING_NOISE, start, BLOCK, wide)
     else:
         noise = tl.load(noise_ptr + base + lane, mask=mask, other=0.0).to(tl.float32)
     x_t = tl.fma(sigma, noise, signal * x0)

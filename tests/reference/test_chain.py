@@ -107,7 +107,9 @@ def test_tables_against_the_simulated_chain(steps: Array) -> None:
     np.testing.assert_allclose(chain.one_minus_alpha_bar, noise, rtol=1e-12)
     np.testing.assert_allclose(chain.c, with_data[0], rtol=1e-12)
     np.testing.assert_allclose(chain.d, np.sqrt(noise), rtol=1e-12)
-    np.testing.assert_allclose(chain.snr[1:], ((total - noise) / noise)[1:], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        chain.snr[1:], (total - noise)[1:] / noise[1:], rtol=1e-12, atol=1e-13
+    )
 
 
 @given(st.data(), moderate_betas())
@@ -178,6 +180,7 @@ def test_unrounded_values_hold_the_rounded_tables() -> None:
     chain = Chain([0.1, 0.2, 0.3])
     levels = np.arange(4)
     assert np.array_equal(chain.signal(levels).high, chain.alpha_bar)
+    assert np.array_equal(chain.amplitude(levels).high, chain.c)
     assert np.array_equal(chain.noise(levels).high, chain.one_minus_alpha_bar)
     assert np.array_equal(chain.log_signal(levels).high, chain.log_alpha_bar)
     assert chain.step_noise(1, 3).high == chain.beta(1, 3)

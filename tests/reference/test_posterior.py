@@ -7,6 +7,7 @@ from scipy import integrate
 
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import (
+    Coefficients,
     log_interpolated_variance,
     mixed_variance,
     model_variance,
@@ -78,6 +79,7 @@ def test_zero_signal_in_x_t(steps: Array) -> None:
 
 def test_golden_table() -> None:
     a, b, s2 = posterior_coefficients(GOLDEN, np.arange(3), np.arange(1, 4))
+    assert Coefficients._fields == ("a", "b", "s2")
     np.testing.assert_allclose(a, [1, 0.677630927, 0.513222664], rtol=1e-8)
     np.testing.assert_allclose(b, [0, 0.319438282, 0.472308080], rtol=1e-8)
     np.testing.assert_allclose(s2, [0, 0.071428571, 0.169354839], rtol=1e-8)

@@ -42,6 +42,7 @@ def load_or_input_error(name: str, content: bytes, inside: str = "") -> ImageDat
         try:
             return load_images(str(folder if inside else folder / name))
         except InputError as error:
-            assert "\n" not in str(error)
-            assert (inside or name) in str(error)
-            return None
+            message = str(error)
+    assert "\n" not in message
+    assert (inside or name) in message
+    return None

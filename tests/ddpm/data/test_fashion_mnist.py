@@ -25,7 +25,7 @@ def files(value: int) -> dict[str, bytes]:
 
 
 def put(folder: Path, value: int) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for stem, content in files(value).items():
         (folder / f"{stem}.gz").write_bytes(gzip.compress(content))
 
@@ -59,14 +59,14 @@ def test_places_are_searched_in_order(places: dict[str, Path]) -> None:
             6,
             3,
         )
-        assert set(data.train.unique().tolist()) == {value}
+        assert set(data.train.flatten().tolist()) == {value}
 
 
 def test_an_incomplete_folder_is_passed_over(places: dict[str, Path]) -> None:
     put(places["own"], 1)
     put(places["debian"], 2)
     (places["own"] / "t10k-labels-idx1-ubyte.gz").unlink()
-    assert load_images("fashion-mnist").train.unique().tolist() == [2]
+    assert set(load_images("fashion-mnist").train.flatten().tolist()) == {2}
 
 
 def test_without_the_variable_the_debian_folder_is_first(
@@ -89,12 +89,12 @@ def test_a_download_fills_the_cache_once(places: dict[str, Path]) -> None:
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_written(places: dict[str, Path]) -> None:
     put(places["remote"], 5)
-    with pytest.raises(InputError, match="SHA-256 of its content is [0-9a-f]{64}: allowed is"):
+    with pytest.raises(InputError, match=r"SHA-256 of its content is [0-9a-f]{64}: allowed is"):
         load_images("fashion-mnist")
     assert not places["cache"].exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"not gzip", gzip.compress(b"abc" * 99)[:-9]])
+@pytest.mark.parametrize("damage", [b"", b"not gzip", gzip.compress(b"abc" * 99, mtime=0)[:-9]])
 def test_a_broken_download_is_refused(places: dict[str, Path], damage: bytes) -> None:
     put(places["remote"], 4)
     (places["remote"] / "train-images-idx3-ubyte.gz").write_bytes(damage)

@@ -25,12 +25,15 @@ FORMATS = {
     "WEBP": ".webp",
     "PPM": ".pgm",
 }
-ENCODED = {
-    ending: stream.getvalue()
-    for name, ending in FORMATS.items()
-    for stream in [io.BytesIO()]
-    if Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(stream, name) is None
-}
+
+
+def encoded(form: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(stream, form)
+    return stream.getvalue()
+
+
+ENCODED = {ending: encoded(form) for form, ending in FORMATS.items()}
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (3, 2), mode: str = "L") -> None:
@@ -52,7 +55,7 @@ def test_lossless_round_trip_in_order_of_names(images: np.ndarray, colour: bool)
             Image.fromarray(images[index]).save(Path(folder) / f"{index}.PNG", "PNG")
         data = load_images(folder)
     expected = np.moveaxis(images, -1, 1) if colour else images[:, None]
-    train, test = split_indices(len(images))
+    train, test = (part.numpy() for part in split_indices(len(images)))
     assert np.array_equal(data.train.numpy(), expected[train])
     assert np.array_equal(data.test.numpy(), expected[test])
     assert (data.levels, data.train_labels) == (256, None)

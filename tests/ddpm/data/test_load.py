@@ -27,7 +27,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["", "nothing-here", "~nobody-of-this-name/x", "a\0b", "x" * 5000]
+    "source",
+    ["", "nothing-here", "~nobody-of-this-name/x", "a\0b", "x" * 5000],
+    ids=["empty", "missing", "unknown user", "zero byte", "too long"],
 )
 def test_unknown_sources_are_named_with_what_is_allowed(source: str) -> None:
     with pytest.raises(InputError, match="allowed is digits, fashion-mnist or the path") as caught:

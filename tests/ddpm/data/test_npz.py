@@ -18,7 +18,8 @@ from tests.ddpm.data.broken import damaged, load_or_input_error
 
 def archive(compressed: bool = False, **arrays: Any) -> bytes:
     stream = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(stream, **arrays)
+    save: Any = np.savez_compressed if compressed else np.savez
+    save(stream, **arrays)
     return stream.getvalue()
 
 
@@ -38,15 +39,18 @@ def test_all_layouts_become_channels_first(images: np.ndarray, channels: int, la
         stored = np.moveaxis(expected, 1, -1) if last else expected
     data = load_or_input_error("a.npz", archive(images=stored))
     assert data is not None
-    train, test = split_indices(len(images))
+    train, test = (part.numpy() for part in split_indices(len(images)))
     assert np.array_equal(data.train.numpy(), expected[train])
     assert np.array_equal(data.test.numpy(), expected[test])
     assert (data.levels, data.name) == (256, "a.npz")
 
 
 def test_own_split_labels_and_levels(tmp_path: Path) -> None:
-    arrays = {"train": IMAGES, "test": IMAGES[:2], "levels": np.int16(40)}
-    labels = {"train_labels": np.arange(5, dtype=np.uint8), "test_labels": np.array([4, 4])}
+    arrays: dict[str, Any] = {"train": IMAGES, "test": IMAGES[:2], "levels": np.int16(40)}
+    labels: dict[str, Any] = {
+        "train_labels": np.arange(5, dtype=np.uint8),
+        "test_labels": np.array([4, 4]),
+    }
     path = tmp_path / "own.npz"
     path.write_bytes(archive(**arrays, **labels))
     data = load_images(str(path))
@@ -100,7 +104,7 @@ def test_faults_name_the_file_and_the_array(
     assert "bad.npz" in str(caught.value)
 
 
-def test_a_lone_array_under_the_wrong_ending_is_refused(tmp_path: Path) -> None:
+def test_a_lone_array_under_the_wrong_ending_is_refused() -> None:
     stream = io.BytesIO()
     np.save(stream, IMAGES)
     assert load_or_input_error("lone.npz", stream.getvalue()) is None

@@ -1,6 +1,7 @@
 """The data order against the NumPy reference, enumeration and a chi-squared bound."""
 
 from collections import Counter
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddpm.data import order
 from ddpm.data.order import permutation
 from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
@@ -36,6 +38,14 @@ def test_visits_every_item_once(n: int, epoch: int, seed: int, stream: int) -> N
 def test_items_keep_their_order_when_others_join(n: int, more: int, seed: int) -> None:
     whole = permutation(n + more, 3, seed, Stream.DATA_ORDER)
     assert torch.equal(whole[whole < n], permutation(n, 3, seed, Stream.DATA_ORDER))
+
+
+def test_the_second_word_decides_only_between_equal_first_words() -> None:
+    pairs = [(6, 0), (5, 2**32 - 1), (7, 9), (7, 8), (7, 6), (2**32 - 1, 2**32 - 1)]
+    with patch.object(order, "words", lambda *_: torch.tensor(pairs)):
+        result = permutation(6, 0, 0, Stream.DATA_ORDER)
+    # Of the second word 31 bits count, so 9 and 8 are equal and stay in their order.
+    assert result.tolist() == [1, 0, 4, 2, 3, 5]
 
 
 def test_every_order_is_as_likely_as_the_others() -> None:

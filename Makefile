@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+DATA ?= digits
+RUN ?= runs/$(notdir $(DATA))
+MINUTES ?= 3
+
+.PHONY: help setup train test lint bench
+.DEFAULT_GOAL := help
+
+help: ## Say what there is to make
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+setup: $(INSTALLED) ## Create the virtual environment and install everything, once
+
+# torch comes first, so that its pin decides which build everything else sees.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(INSTALLED)
+
+train: $(INSTALLED) ## Train on real images, draw samples, evaluate (DATA=, RUN=, MINUTES=)
+	$(BIN)/ddpm train --run $(RUN) \
+	  $(if $(wildcard $(RUN)/config.json),--resume,--data $(DATA) --minutes $(MINUTES))
+	$(BIN)/ddpm sample --run $(RUN) --num 64 --seed 1
+	$(BIN)/ddpm eval --run $(RUN)
+
+test: $(INSTALLED) ## Run all proofs and tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Time the fused operations beside plain torch
+	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group

@@ -1,0 +1,101 @@
+"""Pictures do not depend on how many are drawn; an evaluation holds what it promises."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.commands.trained import open_run
+from ddpm.keys import Key
+from tests.cli.command import everything_below, run_here
+
+
+def draw(run: Path, out: Path, *options: str) -> np.ndarray:
+    assert run_here("sample", "--run", run, "--out", out, "--device", "cpu", *options) == 0
+    with np.load(out.with_suffix(".npz")) as arrays:
+        images: np.ndarray = arrays["images"]
+    return images
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+def test_four_pictures_are_the_first_of_sixty_four(
+    trained: Path, tmp_path: Path, sampler: str
+) -> None:
+    options = ["--seed", "1", "--sampler", sampler]
+    few = draw(trained, tmp_path / "few.png", "--num", "4", *options)
+    many = draw(trained, tmp_path / "many.png", "--num", "64", *options)
+    other = draw(trained, tmp_path / "other.png", "--num", "4", "--sampler", sampler)
+    assert many.shape == (64, 1, 8, 8)
+    # A matrix product may add in another order in another batch, and a value then round to the
+    # next grey level: at most one level, in at most one pixel of a hundred.
+    difference = np.abs(few.astype(int) - many[:4].astype(int))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.01
+    assert not np.array_equal(few, other)
+
+
+def test_states_agree_before_rounding_and_the_noise_bit_for_bit(trained: Path) -> None:
+    run = open_run(trained, "cpu")
+    table = run.sampler("ancestral", None, 0.0)
+    few, many = Key.of(1, range(4)), Key.of(1, range(64))
+    shape = run.config.image_shape
+    x_few = run.diffusion.initial_noise((4, *shape), few)
+    x_many = run.diffusion.initial_noise((64, *shape), many)
+    assert torch.equal(x_few, x_many[:4])
+    silent = torch.zeros_like
+    steps_few = run.diffusion.sample_progressive(lambda x, t: silent(x), x_few, few, table)
+    steps_many = run.diffusion.sample_progressive(lambda x, t: silent(x), x_many, many, table)
+    for one, two in zip(steps_few, steps_many, strict=True):
+        assert torch.equal(one.x, two.x[:4])
+    steps_few = run.diffusion.sample_progressive(run.model, x_few, few, table)
+    steps_many = run.diffusion.sample_progressive(run.model, x_many, many, table)
+    for one, two in zip(steps_few, steps_many, strict=True):
+        torch.testing.assert_close(one.x, two.x[:4], rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_overwritten(trained: Path) -> None:
+    for _ in range(2):
+        assert run_here("sample", "--run", trained, "--num", "2", "--device", "cpu") == 0
+    names = sorted(p.name for p in (trained / "samples").iterdir())
+    stem = "ancestral-10-seed-0-num-2"
+    assert names == [f"{stem}-2.npz", f"{stem}-2.png", f"{stem}.npz", f"{stem}.png"]
+
+
+def test_eval_writes_what_it_promises(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here("eval", "--run", trained, "--num", "20", "--device", "cpu") == 0
+    printed = capfd.readouterr().out
+    result = json.loads((trained / "eval.json").read_text())
+    terms = result["terms"]
+    assert math.isclose(
+        result["bits_per_dim"], terms["prior"] + terms["kl"] + terms["decoder"], rel_tol=1e-12
+    )
+    assert math.isclose(sum(terms["kl_by_level"]), terms["kl"], rel_tol=1e-12)
+    assert len(terms["kl_by_level"]) == 11
+    assert set(result["baselines"]) == {"histogram", "gaussian", "mixture"}
+    assert set(result["frechet"]) == {"samples_test", "train_test"}
+    assert set(result["nearest"]) == {"samples_train", "test_train"}
+    assert len(result["class_fraction"]) == 10
+    assert math.isclose(sum(result["class_fraction"]), 1)
+    assert result["train_seconds"] > 0
+    for name in ("samples.png", "kl.png"):
+        with Image.open(trained / name) as picture:
+            assert min(picture.size) > 100
+    assert f"{result['bits_per_dim']:.3f}" in printed
+    assert "samples.png" in printed
+
+
+def test_an_earlier_evaluation_is_kept(trained: Path) -> None:
+    first = ["eval", "--run", trained, "--num", "20", "--device", "cpu"]
+    assert run_here(*first) == 0
+    kept = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
+    assert run_here(*first) == 0
+    again = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
+    assert again == kept
+    assert run_here(*first, "--seed", "5") == 0
+    after = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
+    assert len(after) == len(kept) + 1
+    assert set(kept.values()) <= set(after.values())

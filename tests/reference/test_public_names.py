@@ -1,0 +1,64 @@
+"""Every public name of the reference has its sources in its docstring and a test that names it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+REFERENCE = TESTS.parents[1] / "reference"
+SOURCE_ID = re.compile(r"\b[TKVLG]-[\w.]+")
+
+# What follows the design and no formula of a paper: array shapes, exact arithmetic, randomness.
+DESIGN_ONLY = {"arrays", "double_double", "philox"}
+
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def public_definitions(body: list[ast.stmt]) -> Iterator[Definition]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body)
+
+
+def names() -> list[tuple[str, Definition]]:
+    return [
+        (path.stem, node)
+        for path in sorted(REFERENCE.glob("*.py"))
+        for node in public_definitions(ast.parse(path.read_text(encoding="utf-8")).body)
+    ]
+
+
+def label(value: object) -> str:
+    return value.name if isinstance(value, Definition) else str(value)
+
+
+def test_the_reference_was_found() -> None:
+    found = {node.name for _, node in names()}
+    assert {"Chain", "alpha_bar", "q_sample", "posterior_coefficients", "philox4x32"} <= found
+
+
+@pytest.mark.parametrize(("module", "node"), names(), ids=label)
+def test_docstring_cites_its_sources(module: str, node: Definition) -> None:
+    docstring = ast.get_docstring(node) or ""
+    assert docstring
+    assert module in DESIGN_ONLY or SOURCE_ID.search(docstring)
+
+
+@pytest.mark.parametrize(("module", "node"), names(), ids=label)
+def test_some_test_names_it(module: str, node: Definition) -> None:
+    if module in DESIGN_ONLY:
+        files = [TESTS / f"test_{module}.py"]
+    else:
+        files = [path for path in TESTS.glob("test_*.py") if path.name != Path(__file__).name]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    assert re.search(rf"\b{node.name}\b", text)
+
+
+def test_every_module_has_its_test_file() -> None:
+    modules = {path.stem for path in REFERENCE.glob("*.py")}
+    assert modules <= {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
