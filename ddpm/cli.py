@@ -71,6 +71,8 @@ def train(
     prediction: Annotated[str | None, typer.Option(help="eps, x0 or v.")] = None,
     schedule: Annotated[str | None, typer.Option(help="log_snr_linear, cosine or linear.")] = None,
     levels: Annotated[int | None, typer.Option(help="Number of noise levels T.")] = None,
+    beta_start: Annotated[float | None, typer.Option(help="First beta, for linear.")] = None,
+    beta_end: Annotated[float | None, typer.Option(help="Last beta, for linear.")] = None,
     channels: Annotated[int | None, typer.Option(help="Width of the U-Net.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout of the U-Net.")] = None,
     threads: Annotated[
@@ -84,7 +86,8 @@ def train(
     request = Request(
         data=data, steps=steps, minutes=minutes, seed=seed, batch_size=batch_size,
         learning_rate=learning_rate, prediction=prediction, schedule=schedule, levels=levels,
-        channels=channels, dropout=dropout, threads=threads,
+        beta_start=beta_start, beta_end=beta_end, channels=channels, dropout=dropout,
+        threads=threads,
     )  # fmt: skip
     train_run(run, request, resume=resume, device=device, checkpoint_every=checkpoint_every)
 

@@ -36,6 +36,7 @@ class ScheduleConfig:
     """Last of the thousand betas, for linear."""
 
     def __post_init__(self) -> None:
+        check(self.levels >= 1, "levels", self.levels, "an integer of at least 1")
         self.build()
 
     def build(self) -> Schedule:

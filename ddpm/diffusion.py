@@ -330,7 +330,12 @@ class GaussianDiffusion:
         device: torch.device | str,
         conditions: dict[str, Tensor],
     ) -> Tensor:
-        key = Key.of(seed, range(shape[0]) if samples is None else samples, device=device)
+        samples = range(shape[0]) if samples is None else samples
+        if len(samples) != shape[0]:
+            raise ValueError(
+                f"samples has {len(samples)} entries: allowed is one for each of {shape[0]} images"
+            )
+        key = Key.of(seed, samples, device=device)
         x = self.initial_noise(shape, key)
         for state in self.sample_progressive(
             model, x, key, table, clip_denoised=clip_denoised, **conditions

@@ -118,14 +118,18 @@ def check_place(
 
 
 def check_counter(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) -> None:
-    """Require the arguments of a draw, values included where they are on the CPU."""
+    """Require the arguments of a draw."""
     check_dtype("sample", sample, (torch.int64,))
     if sample.ndim != 1:
         raise ValueError(f"sample has shape {tuple(sample.shape)}; allowed: [B]")
     check_place(seed, step, sample, sample.shape[0])
     check_same_device(sample.device, seed=seed, step=step)
-    check_range("step", step, MAX_STEP)
-    check_range("sample", sample, MAX_SAMPLE)
     check_stream(stream)
     if not 0 <= size <= MAX_SIZE:
         raise ValueError(f"size is {size}; allowed: 0..{MAX_SIZE}")
+
+
+def check_counter_range(step: Tensor, sample: Tensor) -> None:
+    """Require values that fit into the words of a counter, where they are on the CPU."""
+    check_range("step", step, MAX_STEP)
+    check_range("sample", sample, MAX_SAMPLE)

@@ -78,10 +78,10 @@ def _(
     shape: list[int],
     dtype: torch.dtype,
 ) -> Tensor:
-    from ddpm.kernels.gpu import normal as gpu
+    from ddpm.kernels.gpu.normal import normal as draw
 
     check_normal(seed, step, sample, stream, shape, dtype)
-    return gpu.normal(seed, step, sample, stream, shape, dtype)
+    return draw(seed, step, sample, stream, shape, dtype)
 
 
 @_normal.register_fake

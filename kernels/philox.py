@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddpm.kernels.checks import check_counter
+from ddpm.kernels.checks import check_counter, check_counter_range
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -92,6 +92,7 @@ def words(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) ->
         ValueError: an argument is outside its range.
     """
     check_counter(seed, step, sample, stream, size)
+    check_counter_range(step, sample)
     quads = -(-size // 4)
     out = torch.empty(sample.shape[0], quads, 2, 2, dtype=torch.int64, device=sample.device)
     for rows, columns, even, odd in _blocks(seed, step, sample, stream, quads):
@@ -107,7 +108,7 @@ def normals(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) 
     With (w_r, w_a) the words of lanes (0, 1) or (2, 3): u = w_r 2**-32 + 2**-33 in float32,
     theta = 2 pi w_a 2**-32, and the two lanes receive sqrt(-2 ln u) times cos and sin of theta.
     |z| reaches sqrt(66 ln 2) = 6.764. The error against exact arithmetic on the same words is below
-    1e-6 for |z| <= 6 and below 1.1e-6 beyond.
+    1e-6, and largest in the tails, where one unit in the last place is 4.8e-7.
 
     Args:
         seed: int64 [], any value.
@@ -123,6 +124,7 @@ def normals(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) 
         ValueError: an argument is outside its range.
     """
     check_counter(seed, step, sample, stream, size)
+    check_counter_range(step, sample)
     quads = -(-size // 4)
     out = torch.empty(sample.shape[0], quads, 2, 2, dtype=torch.float32, device=sample.device)
     for rows, columns, even, odd in _blocks(seed, step, sample, stream, quads):

@@ -114,6 +114,7 @@ class Chain:
         u = 1 / SNR = expm1(-log alpha_bar) it is -log u, -log1p(u - 1), or
         log alpha_bar - log(1 - alpha_bar).
         """
+        # The bounds on the arguments only keep the branches that are not chosen from overflowing.
         bounded = DoubleDouble(np.maximum(self._log[0], -600.0), self._log[1])
         excess = 2 * expm1(-(bounded + _LN2)).high
         with np.errstate(divide="ignore"):

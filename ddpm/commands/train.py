@@ -44,6 +44,8 @@ class Request:
     prediction: str | None = None
     schedule: str | None = None
     levels: int | None = None
+    beta_start: float | None = None
+    beta_end: float | None = None
     channels: int | None = None
     dropout: float | None = None
     threads: int | None = None
@@ -135,8 +137,10 @@ def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
     kind = request.schedule or "log_snr_linear"
     allowed = ("log_snr_linear", "linear", "cosine")
     check(kind in allowed, "schedule", kind, ", ".join(allowed))
-    levels = {} if request.levels is None else {"levels": request.levels}
-    options: dict[str, Any] = {"kind": kind, "log_snr_max": log_snr_end(data.levels), **levels}
+    options: dict[str, Any] = {"kind": kind, "log_snr_max": log_snr_end(data.levels)}
+    for name in ("levels", "beta_start", "beta_end"):
+        if (value := getattr(request, name)) is not None:
+            options[name] = value
     return ScheduleConfig(**options)
 
 
@@ -161,6 +165,8 @@ def _check_same(request: Request, config: RunConfig, data: ImageData) -> None:
         "prediction": config.prediction,
         "schedule": config.schedule.kind,
         "levels": config.schedule.levels,
+        "beta_start": config.schedule.beta_start,
+        "beta_end": config.schedule.beta_end,
         "channels": config.model.channels,
         "dropout": config.model.dropout,
         "threads": config.threads,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def build(make: Callable[[], nn.Module], seed: int, device: torch.device | str) -> nn.Module:
+
+def build(make: Callable[[], Network], seed: int, device: torch.device | str) -> Network:
     """Build a network and fill its weights from the seed, whatever the global generator holds.
 
     Weights of linear and convolutional layers are normal with variance 1 / fan-in, or zero where

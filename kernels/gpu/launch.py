@@ -79,7 +79,7 @@ def choose(name: str, size: int) -> Launch:
     """
     limit, per_thread = TABLE[name]
     divisor = min(limit, size & -size)
-    block = divisor if divisor >= limit // 4 else min(limit, 1 << max(2, (size - 1).bit_length()))
+    block = divisor if divisor >= limit // 8 else min(limit, 1 << max(2, (size - 1).bit_length()))
     threads = 64 if name.startswith("hip") else 32
     return Launch(block, max(1, min(8, block // (threads * per_thread))))
 

@@ -79,7 +79,9 @@ def test_truncated_idx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        (["--levels", "0"], ["steps = 0", "at least 1"]),
+        (["--levels", "0"], ["levels = 0", "at least 1"]),
+        (["--schedule", "linear", "--beta-start", "0"], ["beta_start = 0.0", "(0, 1)"]),
+        (["--schedule", "linear", "--beta-end", "1.5"], ["beta_end = 1.5", "(0, 1)"]),
         (["--steps", "0"], ["steps = 0", "at least 1"]),
         (["--minutes", "1"], ["steps and minutes", "one of the two"]),
         (["--batch-size", "0"], ["batch_size = 0", "at least 1"]),
@@ -172,7 +174,7 @@ def test_a_broken_configuration(
     content = json.loads(file.read_text())
     content["schedule"]["levels"] = 0
     file.write_text(json.dumps(content))
-    names = [str(file), "schedule", "steps = 0", "at least 1"]
+    names = [str(file), "schedule", "levels = 0", "at least 1"]
     refused(capfd, tmp_path, "sample", "--run", tmp_path / "r", names=names)
 
 

@@ -14,6 +14,10 @@ from ddpm.keys import Key
 from tests.cli.command import everything_below, run_here
 
 
+def silent(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(x) * t[0]
+
+
 def draw(run: Path, out: Path, *options: str) -> np.ndarray:
     assert run_here("sample", "--run", run, "--out", out, "--device", "cpu", *options) == 0
     with np.load(out.with_suffix(".npz")) as arrays:
@@ -46,9 +50,8 @@ def test_states_agree_before_rounding_and_the_noise_bit_for_bit(trained: Path) -
     x_few = run.diffusion.initial_noise((4, *shape), few)
     x_many = run.diffusion.initial_noise((64, *shape), many)
     assert torch.equal(x_few, x_many[:4])
-    silent = torch.zeros_like
-    steps_few = run.diffusion.sample_progressive(lambda x, t: silent(x), x_few, few, table)
-    steps_many = run.diffusion.sample_progressive(lambda x, t: silent(x), x_many, many, table)
+    steps_few = run.diffusion.sample_progressive(silent, x_few, few, table)
+    steps_many = run.diffusion.sample_progressive(silent, x_many, many, table)
     for one, two in zip(steps_few, steps_many, strict=True):
         assert torch.equal(one.x, two.x[:4])
     steps_few = run.diffusion.sample_progressive(run.model, x_few, few, table)
@@ -89,7 +92,7 @@ def test_eval_writes_what_it_promises(trained: Path, capfd: pytest.CaptureFixtur
 
 
 def test_an_earlier_evaluation_is_kept(trained: Path) -> None:
-    first = ["eval", "--run", trained, "--num", "20", "--device", "cpu"]
+    first: list[str | Path] = ["eval", "--run", trained, "--num", "20", "--device", "cpu"]
     assert run_here(*first) == 0
     kept = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
     assert run_here(*first) == 0

@@ -12,6 +12,7 @@ from torch import nn
 from ddpm import checkpoint
 from ddpm.checkpoint import Checkpoint
 from ddpm.errors import InputError
+from ddpm.files import sha256
 
 TENSORS = {part: {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)} for part in
            ("model", "ema", "optimiser")}  # fmt: skip
@@ -101,7 +102,7 @@ def test_a_file_with_a_right_checksum_that_is_no_safetensors(tmp_path: Path) -> 
     (folder / "ema.safetensors").write_bytes(b"\x80\x04pickle")
     content = json.loads((folder / checkpoint.MANIFEST).read_text())
     content.pop("self")
-    content["sha256"]["ema.safetensors"] = checkpoint.sha256(folder / "ema.safetensors")
+    content["sha256"]["ema.safetensors"] = sha256(folder / "ema.safetensors")
     content["self"] = checkpoint._digest(content)
     (folder / checkpoint.MANIFEST).write_text(json.dumps(content))
     with pytest.raises(InputError, match="cannot be read as safetensors"):

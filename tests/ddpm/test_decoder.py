@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import mpmath as mp
 import numpy as np
@@ -72,7 +73,7 @@ def test_bins_by_quadrature() -> None:
     got = discretised_log_likelihood(torch.tensor(x), torch.tensor(0.1), 0.4, 5).exp()
     edges = [-math.inf, -0.75, -0.25, 0.25, 0.75, math.inf]
     density = stats.norm(0.1, 0.4).pdf
-    want = [integrate.quad(density, *edges[i : i + 2])[0] for i in range(5)]
+    want = [integrate.quad(density, low, high)[0] for low, high in pairwise(edges)]
     np.testing.assert_allclose(got, want, atol=1e-7)
 
 

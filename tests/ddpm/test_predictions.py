@@ -26,7 +26,8 @@ def score(x_t: Tensor, x0: Tensor, signal: float) -> Tensor:
     x = x_t.clone().requires_grad_()
     density = torch.distributions.Normal(signal * x0, (1 - signal**2) ** 0.5)
     (gradient,) = torch.autograd.grad(density.log_prob(x).sum(), x)  # type: ignore[no-untyped-call]
-    return gradient.detach()
+    result: Tensor = gradient.detach()
+    return result
 
 
 def output_of(prediction: str, betas: Array, t: int, x0: Tensor, eps: Tensor) -> Tensor:
@@ -38,12 +39,13 @@ def output_of(prediction: str, betas: Array, t: int, x0: Tensor, eps: Tensor) ->
         weights, _ = condition(joint_covariance(betas), t - 1, [0, t])
         # Level 0 is x_0 itself, and the covariance of (x_0, x_0) would be singular.
         return x0 if t == 1 else weights[0] * x0 + weights[1] * x_t
-    return {
+    outputs: dict[str, Tensor] = {
         "eps": eps,
         "x0": x0,
         "v": signal * eps - sigma * x0,
         "score": score(x_t, x0, signal),
-    }[prediction]
+    }
+    return outputs[prediction]
 
 
 @given(st.data(), st.sampled_from(NAMES), moderate_betas(), generators())

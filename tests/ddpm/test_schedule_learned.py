@@ -105,24 +105,24 @@ def test_betas_out_of_range(betas: list[float], message: str) -> None:
 
 @pytest.mark.parametrize("ends", [(1.0, 1.0), (0.0, 1.0), (math.inf, 0.0), (0.0, math.nan)])
 def test_ends_of_the_log_snr(ends: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="log_snr_max, log_snr_min = .*allowed"):
+    with pytest.raises(ValueError, match=r"log_snr_max, log_snr_min = .*allowed"):
         Schedule.log_snr_linear(5, *ends)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, math.nan])
 def test_ends_of_the_linear_betas(value: float) -> None:
-    with pytest.raises(ValueError, match="beta_start = .*allowed"):
+    with pytest.raises(ValueError, match=r"beta_start = .*allowed"):
         Schedule.linear(5, beta_start=value)
-    with pytest.raises(ValueError, match="beta_end = .*allowed"):
+    with pytest.raises(ValueError, match=r"beta_end = .*allowed"):
         Schedule.linear(5, beta_end=value)
 
 
 def test_arguments_of_the_cosine() -> None:
-    with pytest.raises(ValueError, match="offset = -0.1: allowed"):
+    with pytest.raises(ValueError, match=r"offset = -0.1: allowed"):
         Schedule.cosine(5, offset=-0.1)
-    with pytest.raises(ValueError, match="offset = nan: allowed"):
+    with pytest.raises(ValueError, match=r"offset = nan: allowed"):
         Schedule.cosine(5, offset=math.nan)
-    with pytest.raises(ValueError, match="max_beta = 1.0: allowed"):
+    with pytest.raises(ValueError, match=r"max_beta = 1.0: allowed"):
         Schedule.cosine(5, max_beta=1.0)
 
 

@@ -1,6 +1,6 @@
 """Truths derived without the formulas under test."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import mpmath as mp
 import numpy as np
@@ -53,14 +53,6 @@ def condition(covariance: Array, target: int, given: Sequence[int]) -> tuple[Arr
     cross = covariance[target, list(given)]
     weights = np.asarray(np.linalg.solve(inner, cross), dtype=np.float64)
     return weights, float(covariance[target, target] - weights @ cross)
-
-
-def normal_expectation(
-    function: Callable[[Array], Array], mean: float, deviation: float, nodes: int = 60
-) -> float:
-    """Expectation under a normal law by Gauss-Hermite quadrature."""
-    x, w = np.polynomial.hermite_e.hermegauss(nodes)
-    return float(w @ function(mean + deviation * x) / w.sum())
 
 
 def quad_kl(mean_q: float, sd_q: float, mean_p: float, sd_p: float) -> float:

@@ -14,6 +14,7 @@ from ddpm.reference.gaussian import (
 from tests.reference.oracles import quad_kl
 from tests.strategies import Array, generators
 
+# Quadrature with 200 nodes over 13 deviations leaves 1e-9, and 1e-11 where the value is zero.
 means = st.floats(-2, 2)
 variances = st.floats(0.05, 4)
 

@@ -70,7 +70,7 @@ def test_attention_by_hand(channels: int, heads: int) -> None:
 
 def test_attention_does_not_depend_on_the_order_of_pixels() -> None:
     attention = build(lambda: Attention(8), 2, "cpu")
-    nn.init.dirac_(attention.out.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.dirac_(attention.out.weight)
     x, order = images(1, 8, 1, 6), [3, 1, 0, 5, 4, 2]
     moved = attention(x[..., order])
     torch.testing.assert_close(moved, attention(x)[..., order], rtol=1e-5, atol=1e-5)
@@ -78,7 +78,7 @@ def test_attention_does_not_depend_on_the_order_of_pixels() -> None:
 
 def test_upsample_repeats_pixels() -> None:
     up = build(lambda: Upsample(2), 1, "cpu")
-    nn.init.dirac_(up.conv.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.dirac_(up.conv.weight)
     x = images(1, 2, 3, 2)
     want = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     torch.testing.assert_close(up(x), want)

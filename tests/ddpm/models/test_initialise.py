@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,6 +36,12 @@ def test_weights_are_a_function_of_the_seed(seed: int, state: int) -> None:
     assert all(value.dtype == torch.float32 for value in first.values())
 
 
+def built(*layers: Callable[[], nn.Module], seed: int) -> nn.Sequential:
+    model = build(lambda: nn.Sequential(*(layer() for layer in layers)), seed, "cpu")
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
 def test_another_seed_gives_other_weights() -> None:
     first, second = weights(1), weights(2)
     drawn = [name for name, value in first.items() if value.dim() > 1 and bool(value.any())]
@@ -42,8 +50,9 @@ def test_another_seed_gives_other_weights() -> None:
 
 
 def test_no_two_parameters_share_their_numbers() -> None:
-    model = build(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), 1, "cpu")
-    assert not torch.equal(model[0].weight, model[1].weight)
+    model = built(*[lambda: nn.Linear(4, 4)] * 2, seed=1)
+    first, second = (value for value in model.parameters() if value.dim() > 1)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +63,10 @@ def test_no_two_parameters_share_their_numbers() -> None:
         (lambda: nn.Conv2d(120, 200, 1), 120),
     ],
 )
-def test_weights_are_normal_with_variance_one_over_fan_in(layer: type, fan_in: int) -> None:
-    weight = build(lambda: nn.Sequential(layer()), 5, "cpu")[0].weight.detach().flatten()
+def test_weights_are_normal_with_variance_one_over_fan_in(
+    layer: Callable[[], nn.Module], fan_in: int
+) -> None:
+    weight = next(built(layer, seed=5).parameters()).detach().flatten()
     n = len(weight)
     # Five standard deviations of the mean and of the variance of n normal numbers.
     assert abs(float(weight.mean())) < 5 * (1 / fan_in / n) ** 0.5
@@ -64,17 +75,21 @@ def test_weights_are_normal_with_variance_one_over_fan_in(layer: type, fan_in: i
 
 
 def test_biases_scales_and_marked_layers() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), zeroed(nn.Conv2d(4, 4, 1)), nn.Linear(4, 2)
+    model = built(
+        lambda: nn.Conv2d(2, 4, 3),
+        lambda: nn.GroupNorm(2, 4),
+        lambda: zeroed(nn.Conv2d(4, 4, 1)),
+        lambda: nn.Linear(4, 2),
+        seed=3,
     )
-    built = build(lambda: model.to("meta"), 3, "cpu")
-    assert built[0].weight.ne(0).all()
-    assert built[0].bias.eq(0).all()
-    assert built[1].weight.eq(1).all()
-    assert built[1].bias.eq(0).all()
-    assert built[2].weight.eq(0).all()
-    assert built[2].bias.eq(0).all()
-    assert built[3].weight.ne(0).all()
+    values = dict(model.named_parameters())
+    assert values["0.weight"].ne(0).all()
+    assert values["0.bias"].eq(0).all()
+    assert values["1.weight"].eq(1).all()
+    assert values["1.bias"].eq(0).all()
+    assert values["2.weight"].eq(0).all()
+    assert values["2.bias"].eq(0).all()
+    assert values["3.weight"].ne(0).all()
 
 
 def test_every_parameter_is_written() -> None:

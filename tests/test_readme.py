@@ -1,0 +1,91 @@
+"""Every command and every snippet of the README runs."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import SMALL, run_here
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
+def quick(command: str) -> list[str]:
+    """A command of the README with sizes that finish in a second, and nothing else changed."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "train" and "--resume" not in arguments:
+        for long in ("--minutes", "--steps"):
+            if long in arguments:
+                at = arguments.index(long)
+                del arguments[at : at + 2]
+        arguments += ["--steps", "8", *SMALL]
+    if "--steps" in arguments and arguments[0] == "sample":
+        arguments[arguments.index("--steps") + 1] = "5"
+    if arguments[0] == "eval":
+        arguments += ["--num", "10", "--max-images", "20"]
+    return [*arguments, "--device", "cpu"]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with pictures of one's own, as the README supposes."""
+    import numpy as np
+    from PIL import Image
+
+    (tmp_path / "my-images").mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((20, 20, 3), 40 * i, np.uint8)).save(
+            tmp_path / "my-images" / f"{i}.png"
+        )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_shows_commands_and_snippets() -> None:
+    assert any(c.startswith("make train") for c in commands())
+    assert any(c.startswith("ddpm train") for c in commands())
+    assert blocks("python")
+
+
+def test_every_command_is_of_a_kind_that_is_run() -> None:
+    known = ("make ", "ddpm ", "git clone ", "cd ", "pip install ")
+    assert [c for c in commands() if not c.startswith(known)] == []
+
+
+def test_ddpm_commands_run_in_their_order(workplace: Path) -> None:
+    for command in commands():
+        if command.startswith("ddpm "):
+            assert run_here(*quick(command)) == 0, command
+    assert list(workplace.rglob("*.png"))
+
+
+def test_make_targets_exist_and_call_commands_that_exist(tmp_path: Path) -> None:
+    for command in commands():
+        if not command.startswith("make "):
+            continue
+        done = subprocess.run(
+            [*shlex.split(command), "--dry-run", f"RUN={tmp_path / 'run'}"],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for line in done.stdout.replace("\\\n", " ").splitlines():
+            if "/ddpm " in line:
+                arguments = quick(line.strip())
+                assert run_here(*arguments) == 0, line
+
+
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_snippets_run(snippet: str, workplace: Path) -> None:
+    exec(compile(snippet, str(workplace / "README.md"), "exec"), {"__name__": "readme"})
