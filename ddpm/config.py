@@ -24,7 +24,7 @@ class ScheduleConfig:
 
     kind: ScheduleKind = "log_snr_linear"
     """Shape of the schedule."""
-    levels: int = 300
+    levels: int = 500
     """Number of levels T."""
     log_snr_max: float = 9.2
     """Log-SNR of level 1, for log_snr_linear."""
@@ -139,6 +139,15 @@ def log_snr_end(grey_levels: int) -> float:
     """
     sigma = 0.32 * 2 / (grey_levels - 1)
     return math.log1p(-(sigma**2)) - 2 * math.log(sigma)
+
+
+def log_snr_start(dimensions: int) -> float:
+    """Log-SNR of level T that suits images with this many values.
+
+    A sampler starts from pure noise, so the last level must hide the image as a whole: what the
+    values have in common adds up over all of them. The SNR times their number ends at exp(-2).
+    """
+    return -2.0 - math.log(dimensions)
 
 
 def to_json(config: RunConfig) -> str:

@@ -1,6 +1,7 @@
 """`ddpm train`: from images to checkpoints, with a bar that tells how it is going."""
 
 import hashlib
+import math
 import signal
 import statistics
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rich.progress import TextColumn
 
 from ddpm.checkpoint import checkpoints
 from ddpm.commands.runtime import choose_threads, console, progress, resolve_device
-from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, log_snr_end
+from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, log_snr_end, log_snr_start
 from ddpm.data.images import ImageData
 from ddpm.data.load import NAMED, load_images
 from ddpm.errors import InputError, check
@@ -137,7 +138,11 @@ def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
     kind = request.schedule or "log_snr_linear"
     allowed = ("log_snr_linear", "linear", "cosine")
     check(kind in allowed, "schedule", kind, ", ".join(allowed))
-    options: dict[str, Any] = {"kind": kind, "log_snr_max": log_snr_end(data.levels)}
+    options: dict[str, Any] = {
+        "kind": kind,
+        "log_snr_max": log_snr_end(data.levels),
+        "log_snr_min": log_snr_start(math.prod(data.shape)),
+    }
     for name in ("levels", "beta_start", "beta_end"):
         if (value := getattr(request, name)) is not None:
             options[name] = value

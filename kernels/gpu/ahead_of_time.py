@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -34,6 +35,8 @@ TARGETS = {
     "hip:gfx942": GPUTarget("hip", "gfx942", 64),
 }
 DTYPES = ("fp32", "fp16", "bf16")
+# Disassembly takes as long as compilation; one target tells the instructions.
+DISASSEMBLED = ("cuda:90",)
 # Elements of a sample: 3 x 64 x 64.
 SIZE = 3 * 64 * 64
 
@@ -65,9 +68,9 @@ class Compiled:
     """Bytes of local memory (NVIDIA) or spilt registers (AMD)."""
     shared: int
     per_element: float | None
-    """Machine instructions of the whole kernel over elements per thread; NVIDIA only."""
+    """Machine instructions of the whole kernel over elements per thread, where disassembled."""
     accesses: dict[str, int]
-    """Global loads and stores by instruction; NVIDIA only."""
+    """Global loads and stores by kind and bytes, as in "ld16"; NVIDIA only."""
     binary: bytes = field(repr=False)
 
 
@@ -154,19 +157,26 @@ def _inspect_cuda(target: str, built: Any) -> dict[str, Any]:
         file.write(built.asm["cubin"])
         file.flush()
         usage = _run(tools / "cuobjdump", "--dump-resource-usage", file.name)
-        listing = _run(tools / "nvdisasm", "-c", file.name)
+        wanted = target in DISASSEMBLED
+        listing = _run(tools / "nvdisasm", "-c", file.name) if wanted else ""
     used = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     code = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ +)?([A-Z][\w.]*)", listing, re.M)
-    code = [name for name in code if name != "NOP"]
-    memory = [name for name in code if re.match(r"(LDG|STG|LDL|STL)\b", name)]
+    instructions = sum(name != "NOP" for name in code)
     chosen = launch.choose(target, SIZE)
+    per_thread = chosen.block / (32 * chosen.num_warps)
     return {
         "registers": used["REG"],
         "spills": used["STACK"] + used["LOCAL"],
-        "per_element": round(len(code) * chosen.num_warps * 32 / chosen.block, 2),
-        "accesses": {name: memory.count(name) for name in sorted(set(memory))},
+        "per_element": round(instructions / per_thread, 2) if wanted else None,
+        "accesses": _accesses(built.asm["ptx"]),
         "binary": built.asm["cubin"],
     }
+
+
+def _accesses(ptx: str) -> dict[str, int]:
+    """Count global accesses by kind and width."""
+    found = re.findall(r"\b(ld|st)\.global[\w.:]*?(?:\.v(\d))?\.b(\d+)\b", ptx)
+    return dict(Counter(f"{kind}{int(count or 1) * int(bits) // 8}" for kind, count, bits in found))
 
 
 def _inspect_hip(built: Any) -> dict[str, Any]:

@@ -6,11 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, from_json, log_snr_end, to_json
+from ddpm.config import (
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+    from_json,
+    log_snr_end,
+    log_snr_start,
+    to_json,
+)
 from ddpm.errors import InputError
 from tests.ddpm.small import small_config
 
@@ -71,6 +80,19 @@ def test_a_bad_field_is_named_on_one_line(path: str, value: object) -> None:
 def test_anything_else_is_refused_not_crashed_on(text: bytes) -> None:
     with pytest.raises(InputError):
         from_json(text, FILE)
+
+
+@pytest.mark.parametrize("dimensions", [1, 64, 3072])
+def test_the_last_level_hides_the_whole_image(dimensions: int) -> None:
+    """The best guess of a brightness that all values share is hardly better than none."""
+    schedule = ScheduleConfig(log_snr_max=20.0, log_snr_min=log_snr_start(dimensions)).build()
+    alpha_bar = float(schedule.alpha_bar[-1])
+    # x_T = sqrt(abar) m 1 + sqrt(1 - abar) eps with m ~ N(0, 1): posterior variance of m by
+    # conditioning the joint covariance of (m, x_T).
+    cross = np.full(dimensions, math.sqrt(alpha_bar))
+    covariance = np.outer(cross, cross) + (1 - alpha_bar) * np.eye(dimensions)
+    left = 1 - cross @ np.linalg.solve(covariance, cross)
+    assert 0.85 < left < 0.9
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
