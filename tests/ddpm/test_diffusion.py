@@ -43,6 +43,7 @@ def close(got: Tensor, want: Array, factor: float = 1.0) -> None:
     )
 
 
+@settings(max_examples=50)
 @given(moderate_betas(), generators(), LENGTHS)
 def test_noising(betas: Array, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     x0, noise = normal(rng, shape), normal(rng, shape)
@@ -71,6 +72,7 @@ def test_drawn_noise_is_noise_given(
     close(process(betas).q_sample(x0, t, key=key), given_noise.double().numpy())
 
 
+@settings(max_examples=20)
 @given(moderate_betas(), generators(), seeds())
 def test_a_sample_does_not_see_its_batch(betas: Array, rng: np.random.Generator, seed: int) -> None:
     x0, t, diffusion = normal(rng, (9, 3)), levels(rng, 9, len(betas)), process(betas)

@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -103,6 +103,7 @@ def conditioning(schedule: Schedule, s: Tensor, t: Tensor) -> Array:
     return (16 * EPS * (1 + size) * (1 + 1 / (g[s] - g[t]))).numpy()
 
 
+@settings(max_examples=60)
 @given(st.data(), betas())
 def test_coefficients_against_the_reference(data: st.DataObject, values: Array) -> None:
     low, high = data.draw(level_pairs(len(values)))
@@ -121,6 +122,7 @@ def test_coefficients_against_the_reference(data: st.DataObject, values: Array) 
         np.testing.assert_array_less(np.abs(got.numpy() - want), allowed * np.abs(want) + 1e-300)
 
 
+@settings(max_examples=60)
 @given(betas())
 def test_tables_of_single_steps_against_the_reference(values: Array) -> None:
     chain, schedule = Chain(values), Schedule.from_betas(values.tolist())
@@ -155,6 +157,7 @@ def test_last_step_is_exact(values: Array) -> None:
     assert variance.eq(0).all()
 
 
+@settings(max_examples=40)
 @given(moderate_betas())
 def test_zero_terminal_snr(values: Array) -> None:
     schedule = Schedule.from_betas([*values.tolist(), 1.0])

@@ -205,6 +205,14 @@ def test_permutation_orders_every_item_once(seed: int, epoch: int, items: int) -
     assert order.tolist() == sorted(range(items), key=keys.__getitem__)
 
 
+def test_equal_first_words_are_ordered_by_the_second() -> None:
+    # 200,000 items share about five first words; without any the test would prove nothing.
+    pairs = words(1, 0, 0, np.arange(200_000), 2)
+    assert np.unique(pairs[:, 0]).size < pairs.shape[0]
+    want = np.lexsort((pairs[:, 1] >> np.uint32(1), pairs[:, 0]))
+    np.testing.assert_array_equal(permutation(1, 0, 200_000), want)
+
+
 def test_permutations_are_uniform() -> None:
     counts = Counter(tuple(permutation(3, epoch, 3).tolist()) for epoch in range(1200))
     assert len(counts) == 6

@@ -41,7 +41,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(configs(), st.integers(1, 13), st.integers(1, 13))
 def test_output_is_shaped_like_the_input(config: UNetConfig, height: int, width: int) -> None:
     x = images(2, config.image_channels, height, width)
