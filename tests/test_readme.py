@@ -1,6 +1,7 @@
 """Every command and every snippet of the README runs."""
 
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_the_readme_shows_commands_and_snippets() -> None:
     assert blocks("python")
 
 
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
 def test_every_command_is_of_a_kind_that_is_run() -> None:
     known = ("make ", "ddpm ", "git clone ", "cd ", "pip install ")
     assert [c for c in commands() if not c.startswith(known)] == []
@@ -88,4 +96,6 @@ def test_make_targets_exist_and_call_commands_that_exist(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("snippet", blocks("python"))
 def test_snippets_run(snippet: str, workplace: Path) -> None:
-    exec(compile(snippet, str(workplace / "README.md"), "exec"), {"__name__": "readme"})
+    file = workplace / "snippet.py"
+    file.write_text(snippet)
+    runpy.run_path(str(file))

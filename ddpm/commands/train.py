@@ -218,6 +218,7 @@ def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
     with Metrics(folder, trainer.step) as metrics, _stop_request() as stopped:
         for record in _with_bar(trainer):
             if record.step % LOG_EVERY == 0 or record.step == config.steps:
+                _check_finite(record, config)
                 metrics.write(record, trainer.seconds, config.batch_size)
             last = record.step == config.steps or bool(stopped)
             if last or record.step % checkpoint_every == 0:
@@ -225,6 +226,15 @@ def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
             if stopped:
                 break
     _farewell(folder, trainer)
+
+
+def _check_finite(record: Record, config: RunConfig) -> None:
+    """Stop before a checkpoint of a network that has diverged replaces a good one."""
+    if not math.isfinite(float(record.loss)):
+        raise InputError(
+            f"learning_rate = {config.optimiser.learning_rate}: the loss is {float(record.loss)} at "
+            f"update {record.step}; allowed is a rate under which it stays finite"
+        )
 
 
 def _with_bar(trainer: Trainer) -> Iterator[Record]:

@@ -1,10 +1,12 @@
 """A run survives kill -9 and Ctrl-C, and ends where an undisturbed one ends."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ddpm.checkpoint import checkpoints
+from ddpm.trainer import Record, Trainer
 from tests.cli.command import SMALL, run_here, start
 
 STEPS = 400
@@ -103,6 +106,24 @@ def test_a_run_is_a_folder(undisturbed: Path) -> None:
     assert {"config.json", "metrics.jsonl", "checkpoints", "tensorboard"} <= names
     assert len(checkpoints(undisturbed / "checkpoints")) == 3
     assert list((undisturbed / "tensorboard").iterdir())
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Trainer.update
+
+    def diverge(trainer: Trainer) -> Record:
+        record = update(trainer)
+        return replace(record, loss=record.loss * math.nan) if record.step > 50 else record
+
+    monkeypatch.setattr(Trainer, "update", diverge)
+    run = tmp_path / "run"
+    assert run_here("train", "--run", run, *OPTIONS) == 2
+    error = capfd.readouterr().err.strip()
+    assert "learning_rate = 0.002: the loss is nan at update 60" in error
+    assert len(error.splitlines()) == 1
+    assert [p.name for p in checkpoints(run / "checkpoints")] == ["step-40"]
 
 
 def test_minutes_are_turned_into_updates(tmp_path: Path) -> None:
