@@ -222,6 +222,7 @@ def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
                 metrics.write(record, trainer.seconds, config.batch_size)
             last = record.step == config.steps or bool(stopped)
             if last or record.step % checkpoint_every == 0:
+                _check_finite(record, config)
                 trainer.save(folder.checkpoints)
             if stopped:
                 break
@@ -232,8 +233,8 @@ def _check_finite(record: Record, config: RunConfig) -> None:
     """Stop before a checkpoint of a network that has diverged replaces a good one."""
     if not math.isfinite(float(record.loss)):
         raise InputError(
-            f"learning_rate = {config.optimiser.learning_rate}: the loss is {float(record.loss)} at "
-            f"update {record.step}; allowed is a rate under which it stays finite"
+            f"learning_rate = {config.optimiser.learning_rate}: the loss is {float(record.loss)} "
+            f"at update {record.step}; allowed is a rate under which it stays finite"
         )
 
 

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ddpm.kernels.gpu import launch
 
 
 @given(st.sampled_from(sorted(launch.TABLE)), st.integers(1, 2**34))
+@example("cuda:90", 64)
 def test_blocks(name: str, size: int) -> None:
     chosen = launch.choose(name, size)
     limit, _ = launch.TABLE[name]
