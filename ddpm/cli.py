@@ -19,10 +19,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+MODEL = "Model and training, fit for the data if not given"
+MACHINE = "Machine"
+
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="auto takes an NVIDIA or AMD GPU where there is one; cpu; cuda."),
+    typer.Option(
+        "--device", help="auto (a GPU where there is one), cpu or cuda.", rich_help_panel=MACHINE
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
 
@@ -45,40 +50,81 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(epilog="Example: ddpm train --data my-photos --run runs/photos --steps 20000")
 def train(
     run: RunOption = Path("runs/digits"),
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, fashion-mnist, or a path: a folder of images, IDX files or an .npz file."
+            help="digits (the default), fashion-mnist, or a path: a folder of images, IDX files "
+            "or an .npz file."
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Optimiser updates. Give this or --minutes.")
+        int | None, typer.Option(help="Optimiser updates; give this or --minutes.")
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="About how long to train; the speed is measured first. Default 3."),
+        typer.Option(help="About how long to train, 3 if not given; the speed is measured first."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, bit by bit.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Key of every random number. Default 0.")] = None,
-    device: DeviceOption = "auto",
-    batch_size: Annotated[int | None, typer.Option(help="Images in an update.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    prediction: Annotated[str | None, typer.Option(help="eps, x0 or v.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="log_snr_linear, cosine or linear.")] = None,
-    levels: Annotated[int | None, typer.Option(help="Number of noise levels T.")] = None,
-    beta_start: Annotated[float | None, typer.Option(help="First beta, for linear.")] = None,
-    beta_end: Annotated[float | None, typer.Option(help="Last beta, for linear.")] = None,
-    channels: Annotated[int | None, typer.Option(help="Width of the U-Net.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Dropout of the U-Net.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads. Default: by size of work.")
+    seed: Annotated[
+        int | None, typer.Option(help="Key of every random number.", show_default="0")
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Updates between checkpoints.")] = 500,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images in an update.", show_default="128", rich_help_panel=MODEL),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate.", show_default="0.002", rich_help_panel=MODEL)
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network outputs: eps (the noise), x0 (the clean image) or v.",
+            show_default="eps",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How noise grows: log_snr_linear, cosine or linear.",
+            show_default="log_snr_linear",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(help="Number of noise levels T.", show_default="500", rich_help_panel=MODEL),
+    ] = None,
+    beta_start: Annotated[
+        float | None,
+        typer.Option(help="First beta of linear.", show_default="0.0001", rich_help_panel=MODEL),
+    ] = None,
+    beta_end: Annotated[
+        float | None,
+        typer.Option(help="Last beta of linear.", show_default="0.02", rich_help_panel=MODEL),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(help="Width of the U-Net.", show_default="32", rich_help_panel=MODEL),
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Of the U-Net.", show_default="0.1", rich_help_panel=MODEL)
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads; by default by the size of the work.", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Updates between checkpoints.", rich_help_panel=MACHINE)
+    ] = 500,
 ) -> None:
     """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
     from ddpm.commands.train import Request, train_run

@@ -1,0 +1,22 @@
+"""The command line's surface, frozen: a script that works today works tomorrow."""
+
+import inspect
+
+from ddpm import cli
+
+SURFACE = {
+    "train": {
+        "run", "data", "steps", "minutes", "resume", "seed", "batch_size", "learning_rate",
+        "prediction", "schedule", "levels", "beta_start", "beta_end", "channels", "dropout",
+        "device", "threads", "checkpoint_every",
+    },
+    "sample": {"run", "num", "seed", "sampler", "steps", "eta", "out", "device"},
+    "eval": {"run", "num", "seed", "max_images", "device"},
+}  # fmt: skip
+
+
+def test_commands_and_options() -> None:
+    commands = {c.name or c.callback.__name__: c.callback for c in cli.app.registered_commands
+                if c.callback}  # fmt: skip
+    found = {name: set(inspect.signature(f).parameters) for name, f in commands.items()}
+    assert found == SURFACE
