@@ -75,7 +75,7 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images in an update.", show_default="128", rich_help_panel=MODEL),
+        typer.Option(help="Images in an update.", show_default="by size", rich_help_panel=MODEL),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak rate.", show_default="0.002", rich_help_panel=MODEL)

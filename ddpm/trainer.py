@@ -25,6 +25,8 @@ from ddpm.keys import Key, draw_levels
 from ddpm.models.initialise import build
 
 CHECKPOINTS_KEPT = 3
+DRAWN_AT_A_TIME = 64
+"""Updates whose levels and dropout seeds are drawn together, because one draw costs as much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +100,12 @@ class Trainer:
             group["lr"] = rate
         key = Key.of(config.seed, range(config.batch_size), number, self.device)
         x_start = to_float(self.images[self._batch(number)], config.grey_levels)
-        t = draw_levels(key, self.diffusion.schedule.steps)
-        with self._dropout_seed(key):
+        t = self._levels(number)
+        with self._dropout_seed(number):
             loss = self.diffusion.training_losses(self.model, x_start, t, key=key).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.gradient_clip)
+        norm = clip_gradient(list(self.model.parameters()), config.optimiser.gradient_clip)
         self.optimiser.step()
         self.ema.update_parameters(self.model)
         self.step += 1
@@ -140,12 +142,18 @@ class Trainer:
         order = torch.cat([_order(count, epoch, self.config.seed) for epoch in epochs])
         return order[position - epochs[0] * count].to(self.device)
 
-    def _dropout_seed(self, key: Key) -> AbstractContextManager[None]:
+    def _levels(self, step: int) -> Tensor:
+        """Levels of an update, int64 [batch_size]."""
+        size, total = self.config.batch_size, self.diffusion.schedule.steps
+        block, place = divmod(step, DRAWN_AT_A_TIME)
+        return _level_table(self.config.seed, size, total, block)[place].to(self.device)
+
+    def _dropout_seed(self, step: int) -> AbstractContextManager[None]:
         """Dropout is the one draw left to torch's generator; its seed is ours."""
         if self.config.model.dropout == 0:
             return nullcontext()
-        word = words(key.seed, key.step, key.sample[:1], Stream.DROPOUT, 1)
-        return _seeded(int(word), self.device)
+        block, place = divmod(step, DRAWN_AT_A_TIME)
+        return _seeded(_dropout_seeds(self.config.seed, block)[place], self.device)
 
     def _optimiser_tensors(self) -> dict[str, Tensor]:
         state = self.optimiser.state_dict()["state"]
@@ -166,6 +174,42 @@ class Trainer:
 @lru_cache(maxsize=4)
 def _order(count: int, epoch: int, seed: int) -> Tensor:
     return permutation(count, epoch, seed, Stream.DATA_ORDER)
+
+
+@lru_cache(maxsize=2)
+def _level_table(seed: int, size: int, total: int, block: int) -> Tensor:
+    """Levels of consecutive updates [DRAWN_AT_A_TIME, size]."""
+    steps = torch.arange(block * DRAWN_AT_A_TIME, (block + 1) * DRAWN_AT_A_TIME)
+    sample = torch.arange(size).repeat(DRAWN_AT_A_TIME)
+    key = Key(torch.tensor(seed), steps.repeat_interleave(size), sample)
+    return draw_levels(key, total).view(DRAWN_AT_A_TIME, size)
+
+
+@lru_cache(maxsize=2)
+def _dropout_seeds(seed: int, block: int) -> list[int]:
+    """Dropout seeds of consecutive updates."""
+    steps = torch.arange(block * DRAWN_AT_A_TIME, (block + 1) * DRAWN_AT_A_TIME)
+    sample = torch.zeros_like(steps)
+    drawn = words(torch.tensor(seed), steps, sample, Stream.DROPOUT, 1)
+    return [int(word) for word in drawn[:, 0]]
+
+
+def clip_gradient(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradient down to a norm of at most `limit` and return its norm before that.
+
+    Args:
+        parameters: Parameters with gradients; those without one are left out.
+        limit: Largest norm, positive.
+
+    Returns:
+        float32 0-d.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    # On a CPU the norm can be looked at for nothing, and most gradients need no scaling.
+    if norm.device.type != "cpu" or norm > limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 @contextmanager

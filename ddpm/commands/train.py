@@ -93,9 +93,10 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
     check(minutes is None or steps is None, "steps and minutes", (steps, minutes), "one of the two")
     check(minutes is None or 0 < minutes < 1e6, "minutes", minutes, "a positive number")
     channels, height, width = data.shape
-    batch_size = 128 if request.batch_size is None else request.batch_size
-    features = 32 if request.channels is None else request.channels
     small = min(height, width) < 16
+    usual = 64 if small else 128
+    batch_size = usual if request.batch_size is None else request.batch_size
+    features = 32 if request.channels is None else request.channels
     try:
         return RunConfig(
             data=source,

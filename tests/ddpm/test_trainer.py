@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from ddpm import checkpoint
@@ -16,7 +18,7 @@ from ddpm.data.order import permutation
 from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
-from ddpm.trainer import Trainer, averaged_network, learning_rate
+from ddpm.trainer import Trainer, averaged_network, clip_gradient, learning_rate
 from tests.ddpm.small import IMAGES, small_config, small_trainer
 
 
@@ -54,10 +56,9 @@ def test_seeds_differ() -> None:
 
 def test_dropout_is_drawn_anew_at_every_update() -> None:
     trainer = small_trainer(small_config(dropout=0.5))
-    key = [Key.of(0, range(7), step) for step in (0, 1, 0)]
     masks = []
-    for each in key:
-        with trainer._dropout_seed(each):
+    for step in (63, 64, 63):
+        with trainer._dropout_seed(step):
             masks.append(nn.functional.dropout(torch.ones(64), 0.5))
     assert torch.equal(masks[0], masks[2])
     assert not torch.equal(masks[0], masks[1])
@@ -117,6 +118,28 @@ def test_an_update_equals_one_written_out() -> None:
         # Where a gradient is as small as the optimiser's 1e-8 its rounding decides the quotient.
         large = clipped.abs() > 1e-5
         torch.testing.assert_close(mine[large], expected[large], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [0, 1, 63, 64, 200])
+def test_levels_drawn_together_are_those_of_each_update(step: int) -> None:
+    expected = draw_levels(Key.of(0, range(7), step), 20)
+    assert torch.equal(small_trainer()._levels(step), expected)
+
+
+@given(scale=st.floats(1e-3, 1e3), limit=st.floats(1e-2, 1e2))
+def test_a_clipped_gradient_keeps_its_direction(scale: float, limit: float) -> None:
+    parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 1, 5)]
+    before = []
+    for i, parameter in enumerate(parameters[:2]):
+        parameter.grad = scale * torch.arange(1.0 + i, 1.0 + i + len(parameter))
+        before.append(parameter.grad.clone().double())
+    norm = float(torch.cat(before).square().sum().sqrt())
+    assert float(clip_gradient(parameters, limit)) == pytest.approx(norm, rel=1e-5)
+    for parameter, old in zip(parameters, before, strict=False):
+        assert parameter.grad is not None
+        expected = (old * min(1.0, limit / norm)).float()
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=0.0)
+    assert parameters[2].grad is None
 
 
 def test_batches_walk_through_epochs_without_gaps() -> None:
