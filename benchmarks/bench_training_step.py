@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ddpm.commands.train import Request, make_config
+from ddpm.commands.request import Request, make_config
 from ddpm.data.load import load_images
 from ddpm.trainer import Trainer
 

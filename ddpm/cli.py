@@ -78,7 +78,7 @@ def train(
         typer.Option(help="Images in an update.", show_default="by size", rich_help_panel=MODEL),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate.", show_default="0.002", rich_help_panel=MODEL)
+        float | None, typer.Option(help="Peak rate.", show_default="by size", rich_help_panel=MODEL)
     ] = None,
     prediction: Annotated[
         str | None,
@@ -110,7 +110,7 @@ def train(
     ] = None,
     channels: Annotated[
         int | None,
-        typer.Option(help="Width of the U-Net.", show_default="32", rich_help_panel=MODEL),
+        typer.Option(help="Width of the U-Net.", show_default="by size", rich_help_panel=MODEL),
     ] = None,
     dropout: Annotated[
         float | None, typer.Option(help="Of the U-Net.", show_default="0.1", rich_help_panel=MODEL)
@@ -127,7 +127,8 @@ def train(
     ] = 500,
 ) -> None:
     """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
-    from ddpm.commands.train import Request, train_run
+    from ddpm.commands.request import Request
+    from ddpm.commands.train import train_run
 
     request = Request(
         data=data, steps=steps, minutes=minutes, seed=seed, batch_size=batch_size,

@@ -1,55 +1,32 @@
 """`ddpm train`: from images to checkpoints, with a bar that tells how it is going."""
 
-import hashlib
 import math
 import signal
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
-from typing import Any
 
 import torch
 from rich.progress import TextColumn
 
 from ddpm.checkpoint import checkpoints
-from ddpm.commands.runtime import choose_threads, console, progress, resolve_device
-from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, log_snr_end, log_snr_start
+from ddpm.commands.request import Request, canonical_source, check_same, make_config
+from ddpm.commands.runtime import console, progress, resolve_device
+from ddpm.config import RunConfig
 from ddpm.data.images import ImageData
-from ddpm.data.load import NAMED, load_images
+from ddpm.data.load import load_images
 from ddpm.errors import InputError, check
 from ddpm.metrics import Metrics
-from ddpm.models.unet import UNetConfig
-from ddpm.predictions import canonical
 from ddpm.run_folder import RunFolder
 from ddpm.trainer import Record, Trainer
 
 DEFAULT_MINUTES = 3.0
 LOG_EVERY = 20
 CALIBRATION_UPDATES = 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asked for; None where the default is to decide."""
-
-    data: str | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    prediction: str | None = None
-    schedule: str | None = None
-    levels: int | None = None
-    beta_start: float | None = None
-    beta_end: float | None = None
-    channels: int | None = None
-    dropout: float | None = None
-    threads: int | None = None
 
 
 def train_run(
@@ -65,7 +42,7 @@ def train_run(
     if resume:
         config = folder.config()
         data = load_images(config.data)
-        _check_same(request, config, data)
+        check_same(request, config, data)
     else:
         folder.check_free()
         source = canonical_source(request.data or "digits")
@@ -81,113 +58,6 @@ def train_run(
         elif checkpoints(folder.checkpoints):
             trainer.restore(folder.last_checkpoint())
         _train(folder, trainer, checkpoint_every)
-
-
-def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
-    """The complete configuration of a new run: what was asked for, and defaults fit for the data.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-    minutes, steps = request.minutes, request.steps
-    check(minutes is None or steps is None, "steps and minutes", (steps, minutes), "one of the two")
-    check(minutes is None or 0 < minutes < 1e6, "minutes", minutes, "a positive number")
-    channels, height, width = data.shape
-    small = min(height, width) < 16
-    usual = 64 if small else 128
-    batch_size = usual if request.batch_size is None else request.batch_size
-    features = 32 if request.channels is None else request.channels
-    try:
-        return RunConfig(
-            data=source,
-            data_digest=digest(data),
-            image_shape=data.shape,
-            grey_levels=data.levels,
-            steps=1 if steps is None else steps,
-            seed=request.seed or 0,
-            batch_size=batch_size,
-            threads=_threads(request, batch_size * height * width * features),
-            prediction=canonical(request.prediction or "eps"),
-            schedule=_schedule(request, data),
-            model=UNetConfig(
-                image_channels=channels,
-                channels=features,
-                multipliers=(1, 2) if small else (1, 2, 2),
-                blocks=1 if small else 2,
-                attention=(1,) if small else (2,),
-                dropout=0.1 if request.dropout is None else request.dropout,
-            ),
-            optimiser=OptimiserConfig(
-                learning_rate=2e-3 if request.learning_rate is None else request.learning_rate
-            ),
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def canonical_source(source: str) -> str:
-    """The name of a data set, or the absolute path of one."""
-    return source if source in NAMED else str(Path(source).expanduser().absolute())
-
-
-def digest(data: ImageData) -> str:
-    """Checksum of the training images, so that a run never goes on with other data."""
-    return hashlib.sha256(data.train.numpy().tobytes()).hexdigest()[:16]
-
-
-def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
-    kind = request.schedule or "log_snr_linear"
-    allowed = ("log_snr_linear", "linear", "cosine")
-    check(kind in allowed, "schedule", kind, ", ".join(allowed))
-    options: dict[str, Any] = {
-        "kind": kind,
-        "log_snr_max": log_snr_end(data.levels),
-        "log_snr_min": log_snr_start(math.prod(data.shape)),
-    }
-    for name in ("levels", "beta_start", "beta_end"):
-        if (value := getattr(request, name)) is not None:
-            options[name] = value
-    return ScheduleConfig(**options)
-
-
-def _threads(request: Request, activations: int) -> int:
-    return choose_threads(activations) if request.threads is None else request.threads
-
-
-def _check_same(request: Request, config: RunConfig, data: ImageData) -> None:
-    """Refuse options that the run, once begun, cannot follow any more."""
-    check(
-        request.minutes is None,
-        "minutes",
-        request.minutes,
-        f"nothing with --resume, the run goes on to its {config.steps} updates",
-    )
-    have = {
-        "data": config.data,
-        "steps": config.steps,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "learning_rate": config.optimiser.learning_rate,
-        "prediction": config.prediction,
-        "schedule": config.schedule.kind,
-        "levels": config.schedule.levels,
-        "beta_start": config.schedule.beta_start,
-        "beta_end": config.schedule.beta_end,
-        "channels": config.model.channels,
-        "dropout": config.model.dropout,
-        "threads": config.threads,
-    }
-    for field in fields(request):
-        value = getattr(request, field.name)
-        if field.name == "data" and value is not None:
-            value = canonical_source(value)
-        if field.name in have and value is not None and value != have[field.name]:
-            raise InputError(
-                f"{field.name} = {value!r}: the run has {have[field.name]!r}; allowed with "
-                "--resume is that or nothing"
-            )
-    if digest(data) != config.data_digest:
-        raise InputError(f"data = {config.data}: its images are not those that the run began with")
 
 
 def _calibrated(

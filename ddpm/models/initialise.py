@@ -16,9 +16,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def build(make: Callable[[], Network], seed: int, device: torch.device | str) -> Network:
     """Build a network and fill its weights from the seed, whatever the global generator holds.
 
-    Weights of linear and convolutional layers are normal with variance 1 / fan-in, or zero where
-    the layer is marked so; biases are 0 and normalisation scales 1. Parameter number i is
-    sample i of the stream WEIGHTS.
+    Weights of linear and convolutional layers are normal with variance 1 / (3 fan-in), which is
+    that of torch's own uniform ones, or zero where the layer is marked so; biases are 0 and
+    normalisation scales 1. Parameter number i is sample i of the stream WEIGHTS.
 
     Args:
         make: Builds the network; called under the meta device, so it must not read tensor values.
@@ -48,7 +48,7 @@ def _fill(parameter: Tensor, name: str, zero: bool, seed: int, index: int) -> No
     elif zero:
         parameter.zero_()
     else:
-        parameter.copy_(_draw(parameter.shape, seed, index) / math.sqrt(parameter[0].numel()))
+        parameter.copy_(_draw(parameter.shape, seed, index) / math.sqrt(3 * parameter[0].numel()))
 
 
 def _draw(shape: torch.Size, seed: int, index: int) -> Tensor:

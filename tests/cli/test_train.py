@@ -121,7 +121,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(
     run = tmp_path / "run"
     assert run_here("train", "--run", run, *OPTIONS) == 2
     error = capfd.readouterr().err.strip()
-    assert "learning_rate = 0.002: the loss is nan at update 60" in error
+    assert "learning_rate = 0.004: the loss is nan at update 60" in error
     assert len(error.splitlines()) == 1
     assert [p.name for p in checkpoints(run / "checkpoints")] == ["step-40"]
 

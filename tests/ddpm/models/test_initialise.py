@@ -63,15 +63,15 @@ def test_no_two_parameters_share_their_numbers() -> None:
         (lambda: nn.Conv2d(120, 200, 1), 120),
     ],
 )
-def test_weights_are_normal_with_variance_one_over_fan_in(
+def test_weights_are_normal_with_variance_a_third_of_one_over_fan_in(
     layer: Callable[[], nn.Module], fan_in: int
 ) -> None:
     weight = next(built(layer, seed=5).parameters()).detach().flatten()
     n = len(weight)
     # Five standard deviations of the mean and of the variance of n normal numbers.
-    assert abs(float(weight.mean())) < 5 * (1 / fan_in / n) ** 0.5
-    assert abs(float(weight.var()) * fan_in - 1) < 5 * (2 / n) ** 0.5
-    assert stats.kstest(weight.numpy() * fan_in**0.5, "norm").pvalue > 1e-4
+    assert abs(float(weight.mean())) < 5 * (1 / (3 * fan_in) / n) ** 0.5
+    assert abs(float(weight.var()) * 3 * fan_in - 1) < 5 * (2 / n) ** 0.5
+    assert stats.kstest(weight.numpy() * (3 * fan_in) ** 0.5, "norm").pvalue > 1e-4
 
 
 def test_biases_scales_and_marked_layers() -> None:
