@@ -51,8 +51,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             save_file({k: v.contiguous() for k, v in checkpoint.tensors[part].items()}, file)
             sums[file.name] = sha256(file)
         content = {"step": checkpoint.step, "seconds": checkpoint.seconds, "sha256": sums}
-        manifest = {**content, "self": _digest(content)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (temporary / MANIFEST).write_text(_manifest_text(content))
 
     write_folder_atomically(target, fill)
     for old in checkpoints(folder)[:-keep]:
@@ -111,18 +110,22 @@ def restore(module: torch.nn.Module, tensors: Tensors, source: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _manifest_text(content: dict[str, Any]) -> str:
+    """The manifest with a checksum of its own, as the only text that is accepted for it."""
+    own = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**content, "self": own}, indent=2) + "\n"
 
 
 def _manifest(path: Path) -> tuple[int, float, dict[str, str]]:
     try:
-        content = json.loads(path.read_text())
-        if content.pop("self") == _digest(content):
+        text = path.read_text()
+        content = json.loads(text)
+        del content["self"]
+        if text == _manifest_text(content):
             return content["step"], content["seconds"], content["sha256"]
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the checkpoint cannot be used") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     raise InputError(
         f"{path}: not the list of files that was written, so the checkpoint is damaged; "

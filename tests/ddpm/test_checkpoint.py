@@ -67,15 +67,10 @@ def test_a_flipped_bit_is_noticed(saved: Path, where: float, bit: int, data: st.
     content = file.read_bytes()
     index = int(where * len(content))
     flipped = bytes([content[index] ^ (1 << bit)])
-    # White space in the list of files is the only byte that means nothing.
-    meaningless = file.name == checkpoint.MANIFEST and content[index : index + 1].isspace()
     try:
         file.write_bytes(content[:index] + flipped + content[index + 1 :])
-        if meaningless and flipped.isspace():
-            assert checkpoint.load(saved).step == 3
-        elif not meaningless:
-            with pytest.raises(InputError, match=re.escape(str(saved))):
-                checkpoint.load(saved)
+        with pytest.raises(InputError, match=re.escape(str(saved))):
+            checkpoint.load(saved)
     finally:
         file.write_bytes(content)
 
@@ -100,10 +95,9 @@ def test_a_file_with_a_right_checksum_that_is_no_safetensors(tmp_path: Path) -> 
     folder = checkpoint.save(tmp_path, Checkpoint(1, 0.0, TENSORS), 2)
     (folder / "ema.safetensors").write_bytes(b"\x80\x04pickle")
     content = json.loads((folder / checkpoint.MANIFEST).read_text())
-    content.pop("self")
+    del content["self"]
     content["sha256"]["ema.safetensors"] = sha256(folder / "ema.safetensors")
-    content["self"] = checkpoint._digest(content)
-    (folder / checkpoint.MANIFEST).write_text(json.dumps(content))
+    (folder / checkpoint.MANIFEST).write_text(checkpoint._manifest_text(content))
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         checkpoint.load(folder)
 
