@@ -1,6 +1,5 @@
 """The command `ddpm`. Heavy libraries are imported by the commands, not here."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -180,8 +179,6 @@ def evaluate(
 
 def main() -> None:
     """Entry point: one line and exit code 2 for bad input, 130 for Ctrl-C."""
-    # Threads that wait without spinning leave the other processes of the machine their cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except InputError as error:

@@ -300,6 +300,16 @@ class GaussianDiffusion:
             )  # fmt: skip
             yield State(x, levels[step + 1], step + 1, len(rows))
 
+    def calc_bpd_loop(
+        self, model: Model, x_start: Tensor, *, levels: int, decoder_std: float, seed: int = 0
+    ) -> Iterator[tuple[int, float]]:
+        """Yield the terms of the variational bound; see `ddpm.likelihood.calc_bpd_loop`."""
+        from ddpm.likelihood import calc_bpd_loop
+
+        return calc_bpd_loop(
+            self, model, x_start, levels=levels, decoder_std=decoder_std, seed=seed
+        )
+
     def initial_noise(self, shape: Sequence[int], key: Key) -> Tensor:
         """Standard normal images x_T, float32, drawn from the stream of initial noise.
 

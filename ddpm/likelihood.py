@@ -14,7 +14,7 @@ from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 
 NATS_PER_BIT = math.log(2)
-BATCH = 500
+BATCH = 128
 """Images given to the network at a time; the result does not depend on it."""
 
 

@@ -17,7 +17,7 @@ from ddpm.config import OptimiserConfig, RunConfig
 from ddpm.data.images import to_float
 from ddpm.data.order import permutation
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.ema import averaged
+from ddpm.ema import Ema
 from ddpm.errors import InputError
 from ddpm.kernels.philox import words
 from ddpm.kernels.streams import Stream
@@ -72,7 +72,7 @@ class Trainer:
             config.schedule.build(), config.prediction, config.variance
         )
         self.model = build(config.network, config.seed, device)
-        self.ema = averaged(self.model, config.optimiser.ema_decay)
+        self.ema = Ema(self.model, config.optimiser.ema_decay)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.optimiser.learning_rate,

@@ -10,7 +10,7 @@ from ddpm.errors import InputError, check
 
 console = Console(highlight=False)
 
-SMALL_WORK = 1 << 20
+SMALL_WORK = 1 << 18
 """Activations in one feature map of a batch below which a second thread mostly waits."""
 
 

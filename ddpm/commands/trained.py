@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ddpm.commands.runtime import progress, resolve_device
+from ddpm.commands.runtime import choose_threads, progress, resolve_device
 from ddpm.config import RunConfig
 from ddpm.data.images import to_levels
 from ddpm.diffusion import GaussianDiffusion
@@ -17,8 +17,8 @@ from ddpm.run_folder import RunFolder
 from ddpm.samplers import StepTable, ancestral_table, ddim_table
 from ddpm.trainer import averaged_network
 
-BATCH = 500
-"""Pictures drawn at a time; the pictures do not depend on it."""
+BATCH = 128
+"""Pictures drawn at a time; the pictures do not depend on it. Larger ones leave a CPU's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,8 @@ def open_run(path: Path, device: str) -> TrainedRun:
     config = folder.config()
     checkpoint = folder.last_checkpoint()
     model = averaged_network(config, checkpoint, target)
-    torch.set_num_threads(config.threads)
+    _, height, width = config.image_shape
+    torch.set_num_threads(choose_threads(BATCH * height * width * config.model.channels))
     diffusion = GaussianDiffusion(config.schedule.build(), config.prediction, config.variance)
     step = int(checkpoint.name.removeprefix("step-"))
     return TrainedRun(folder, config, diffusion, model, target, step)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ddpm.ema import averaged, ema_decay
+from ddpm.ema import Ema, ema_decay
 from tests.strategies import Array, generators
 
 
@@ -33,6 +33,16 @@ class Counted(nn.Module):
         self.register_buffer("seen", torch.zeros(4))
 
 
+def test_integer_buffers_are_copied() -> None:
+    model = nn.BatchNorm1d(2)
+    average = Ema(model, 0.9)
+    for _ in range(3):
+        model(torch.ones(4, 2))
+        average.update_parameters(model)
+    assert model.num_batches_tracked is not None
+    assert int(average.module.num_batches_tracked) == int(model.num_batches_tracked) == 3
+
+
 def move(model: nn.Module, rng: np.random.Generator) -> list[Array]:
     """Set new weights as an optimiser would, and return them in float64."""
     values = [rng.normal(size=p.shape) for p in model.state_dict().values()]
@@ -47,7 +57,7 @@ def move(model: nn.Module, rng: np.random.Generator) -> list[Array]:
 def test_average_against_a_plain_loop(rng: np.random.Generator, updates: int, limit: float) -> None:
     model = Counted()
     start = move(model, rng)
-    average = averaged(model, limit)
+    average = Ema(model, limit)
     want = start
     for n in range(updates):
         new = move(model, rng)
@@ -63,7 +73,7 @@ def test_average_against_a_plain_loop(rng: np.random.Generator, updates: int, li
 
 def test_the_average_is_a_copy_that_is_not_trained() -> None:
     model = Counted()
-    average = averaged(model, 0.9)
+    average = Ema(model, 0.9)
     kept = dict(average.module.named_parameters())["linear.weight"]
     before = kept.clone()
     with torch.no_grad():

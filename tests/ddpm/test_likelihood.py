@@ -101,7 +101,7 @@ def test_bound_lies_above_the_truth_and_closes_in() -> None:
     for steps in (2, 8, 32, 96):
         diffusion = GaussianDiffusion(Schedule.log_snr_linear(steps), "x0")
         x0, network = pixels(2000), exact_network(diffusion)
-        terms = calc_bpd_loop(diffusion, network, x0, levels=5, decoder_std=DEVIATION, seed=steps)
+        terms = diffusion.calc_bpd_loop(network, x0, levels=5, decoder_std=DEVIATION, seed=steps)
         gaps.append(collect(prior_bits(diffusion, x0), list(terms)).total - ENTROPY)
         means, variances = zip(
             *exact_terms(Chain(diffusion.schedule.beta[1:].numpy())).values(), strict=True
