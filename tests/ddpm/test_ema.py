@@ -40,7 +40,9 @@ def test_integer_buffers_are_copied() -> None:
         model(torch.ones(4, 2))
         average.update_parameters(model)
     assert model.num_batches_tracked is not None
-    assert int(average.module.num_batches_tracked) == int(model.num_batches_tracked) == 3
+    assert (
+        int(average.module.get_buffer("num_batches_tracked")) == int(model.num_batches_tracked) == 3
+    )
 
 
 def move(model: nn.Module, rng: np.random.Generator) -> list[Array]:
