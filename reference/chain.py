@@ -15,8 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm.reference.arrays import Array, Index
-from ddpm.reference.double_double import DoubleDouble, exp, expm1, log1p, root_exp, two_sum
+from .arrays import Array, Index
+from .double_double import DoubleDouble, exp, expm1, log1p, root_exp, two_sum
 
 Levels = int | NDArray[np.int64]
 _Parts = tuple[Array, Array, Array]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_ndtr
 
-from ddpm.reference.arrays import Array, as_float
+from .arrays import Array, as_float
 
 
 def grey_levels(levels: int) -> Array:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddpm.reference.arrays import Array, Index
+from .arrays import Array, Index
 
 _SPLITTER = float(2**27 + 1)
 _HALVINGS = 5

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddpm.reference.arrays import Array, as_float
-from ddpm.reference.chain import Chain
-from ddpm.reference.decoder import decoder_log_likelihood
-from ddpm.reference.forward import q_sample
-from ddpm.reference.objectives import level_kl, prior_kl
-from ddpm.reference.posterior import Variance
+from .arrays import Array, as_float
+from .chain import Chain
+from .decoder import decoder_log_likelihood
+from .forward import q_sample
+from .objectives import level_kl, prior_kl
+from .posterior import Variance
 
 Denoiser = Callable[[Array, int], Array]
 

@@ -7,7 +7,7 @@ x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddpm.reference.arrays import Array, as_float, per_sample, shaped_like
+from .arrays import Array, as_float, per_sample, shaped_like
 
 
 def forward_step(x: Array, beta: ArrayLike) -> tuple[Array, Array]:

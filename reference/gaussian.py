@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 
-from ddpm.reference.arrays import Array, as_float
+from .arrays import Array, as_float
 
 
 def kl_equal_variance(mean_q: ArrayLike, mean_p: ArrayLike, variance: ArrayLike) -> Array:

@@ -10,11 +10,11 @@ a d_t for v, a d_t / c_t for eps and a d_t^2 / c_t for the score.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddpm.reference.arrays import Array, as_float
-from ddpm.reference.chain import Chain, Levels
-from ddpm.reference.gaussian import spread_divergence
-from ddpm.reference.parameterisations import Prediction
-from ddpm.reference.posterior import Variance, model_variance, posterior_coefficients
+from .arrays import Array, as_float
+from .chain import Chain, Levels
+from .gaussian import spread_divergence
+from .parameterisations import Prediction
+from .posterior import Variance, model_variance, posterior_coefficients
 
 
 def simple_loss(target: Array, output: Array) -> Array:

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ddpm.reference.arrays import Array, as_float, per_sample, shaped_like
-from ddpm.reference.chain import Chain, Levels, checked_levels
-from ddpm.reference.posterior import posterior_coefficients
+from .arrays import Array, as_float, per_sample, shaped_like
+from .chain import Chain, Levels, checked_levels
+from .posterior import posterior_coefficients
 
 Prediction = Literal["eps", "x0", "v", "score", "mean"]
 

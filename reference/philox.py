@@ -11,7 +11,7 @@ and the element takes lane element % 4 of the block.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm.reference.arrays import Array
+from .arrays import Array
 
 Words = NDArray[np.uint32]
 

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ddpm.reference.arrays import Array, as_float, per_sample, shaped_like
-from ddpm.reference.chain import Chain, Levels
-from ddpm.reference.double_double import root_exp
+from .arrays import Array, as_float, per_sample, shaped_like
+from .chain import Chain, Levels
+from .double_double import root_exp
 
 Variance = Literal["posterior", "beta"]
 

@@ -9,10 +9,10 @@ with beta and s2 those of the jump, so that eta = 1 is ancestral sampling on eve
 
 import numpy as np
 
-from ddpm.reference.arrays import Array, as_float, per_sample, shaped_like
-from ddpm.reference.chain import Chain, Levels
-from ddpm.reference.parameterisations import predict_eps
-from ddpm.reference.posterior import (
+from .arrays import Array, as_float, per_sample, shaped_like
+from .chain import Chain, Levels
+from .parameterisations import predict_eps
+from .posterior import (
     Variance,
     model_variance,
     posterior_coefficients,

@@ -7,8 +7,8 @@ written so that no digits cancel, since every coefficient is later taken from th
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddpm.reference.arrays import Array
-from ddpm.reference.chain import Chain
+from .arrays import Array
+from .chain import Chain
 
 
 def linear_schedule(steps: int, first: float = 1e-4, last: float = 0.02) -> Chain:
