@@ -1,4 +1,4 @@
-"""Hypothesis strategies shared by every test: schedules, levels, shapes, types, seeds."""
+"""Hypothesis strategies shared by every test: schedules, levels, shapes, seeds."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,7 +9,6 @@ Array = NDArray[np.float64]
 SMALLEST_BETA = 1e-12
 EDGE_BETAS = (SMALLEST_BETA, 1e-8, 1e-4, 0.02, 0.5, 0.999, 1 - 2.0**-53)
 EDGE_LENGTHS = (0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33)
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def seeds() -> st.SearchStrategy[int]:
@@ -20,11 +19,6 @@ def seeds() -> st.SearchStrategy[int]:
 def generators() -> st.SearchStrategy[np.random.Generator]:
     """NumPy generators; one seed shrinks better than an array of floats."""
     return st.integers(0, 2**32 - 1).map(np.random.default_rng)
-
-
-def dtypes() -> st.SearchStrategy[str]:
-    """Names of the storage types that kernels accept."""
-    return st.sampled_from(DTYPES)
 
 
 @st.composite
