@@ -26,7 +26,9 @@ from ddpm.trainer import Record, Trainer
 
 DEFAULT_MINUTES = 3.0
 LOG_EVERY = 20
-CALIBRATION_UPDATES = 12
+BAR_SECONDS = 0.3
+CALIBRATION_UPDATES = 20
+CALIBRATION_SECONDS = 5.0
 
 
 def train_run(
@@ -50,6 +52,7 @@ def train_run(
         config = make_config(request, data, source)
     torch.set_num_threads(config.threads)
     if not resume and request.steps is None:
+        console.print("Measuring the speed of this machine ...")
         config = replace(config, steps=_calibrated(config, data, target, request.minutes))
     with folder.locked():
         trainer = Trainer(config, data.train, target)
@@ -65,13 +68,13 @@ def _calibrated(
 ) -> int:
     """Number of updates that take about the given time on this machine, by trying a few."""
     trial = Trainer(replace(config, steps=CALIBRATION_UPDATES), data.train, device)
-    times = []
-    for _ in range(CALIBRATION_UPDATES):
+    times: list[float] = []
+    while len(times) < CALIBRATION_UPDATES and (len(times) < 3 or sum(times) < CALIBRATION_SECONDS):
         started = perf_counter()
         float(trial.update().loss)
         times.append(perf_counter() - started)
     seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
-    return max(1, round(seconds / statistics.median(times[2:])))
+    return max(1, round(seconds / statistics.median(times[1:])))
 
 
 def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
@@ -115,14 +118,14 @@ def _with_bar(trainer: Trainer) -> Iterator[Record]:
     with progress(*columns) as bar:
         total, start = trainer.config.steps, trainer.step
         task = bar.add_task("train", total=total, completed=start, loss="-", speed="-")
-        average, started = None, perf_counter()
+        average, began, shown = None, perf_counter(), 0.0
         for record in trainer.run():
-            if record.step % LOG_EVERY == 0 or record.step == total:
-                loss = float(record.loss)
+            # Reading the loss waits for the device, so it is read a few times a second only.
+            if (now := perf_counter()) - shown > BAR_SECONDS or record.step == total:
+                loss, shown = float(record.loss), now
                 average = loss if average is None else 0.9 * average + 0.1 * loss
-                rate = (record.step - start) * trainer.config.batch_size
-                speed = f"{rate / (perf_counter() - started):.0f}"
-                bar.update(task, completed=record.step, loss=f"{average:.4f}", speed=speed)
+                speed = (record.step - start) * trainer.config.batch_size / (now - began)
+                bar.update(task, completed=record.step, loss=f"{average:.4f}", speed=f"{speed:.0f}")
             yield record
 
 
