@@ -241,6 +241,9 @@ class GaussianDiffusion:
 
         Returns:
             float32 [B, ...].
+
+        Raises:
+            ValueError: steps is out of range, or samples are not B integers.
         """
         levels = trailing(self.schedule.steps, steps)
         table = ancestral_table(self.schedule, self.prediction, levels, self.variance)

@@ -46,10 +46,10 @@ def check_prediction(prediction: Prediction, schedule: Schedule) -> None:
     Raises:
         ValueError: the schedule has zero terminal SNR and x_0 cannot be solved for.
     """
-    if prediction in ("eps", "score", "mean") and bool(schedule.log_snr[-1].isneginf()):
+    if prediction in ("eps", "score") and bool(schedule.log_snr[-1].isneginf()):
         raise ValueError(
-            f"prediction = {prediction!r}: allowed is 'x0' or 'v' under a schedule with zero "
-            "terminal SNR, since no signal is left at the last level to divide by"
+            f"prediction = {prediction!r}: allowed is 'x0', 'v' or 'mean' under a schedule with "
+            "zero terminal SNR, since no signal is left at the last level to divide by"
         )
 
 

@@ -85,9 +85,17 @@ def test_v_and_x0_work_without_any_signal() -> None:
     check_prediction("x0", schedule)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "score", "mean"])
+def test_the_mean_determines_the_clean_image_without_any_signal() -> None:
+    """An x_2 without signal says nothing of x_1, whose mean is then sqrt(alpha_bar_1) x_0."""
+    schedule = Schedule.from_betas([0.36, 1.0])
+    coefficients = x0_coefficients(schedule, "mean", torch.tensor([2]))
+    assert [float(k) for k in coefficients] == pytest.approx([0.0, 1 / 0.8])
+    check_prediction("mean", schedule)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "score"])
 def test_predictions_that_divide_by_the_signal(prediction: Prediction) -> None:
-    with pytest.raises(ValueError, match=rf"prediction = '{prediction}': allowed is 'x0' or 'v'"):
+    with pytest.raises(ValueError, match=rf"prediction = '{prediction}': allowed is 'x0', 'v'"):
         check_prediction(prediction, Schedule.from_betas([0.3, 1.0]))
     check_prediction(prediction, Schedule.from_betas([0.3, 0.999]))
 
