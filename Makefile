@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/installed
 
 DATA ?= digits
 RUN ?= runs/$(notdir $(DATA))
-MINUTES ?= 3
+MINUTES ?= 2.5
 
 .PHONY: help setup train test lint bench
 .DEFAULT_GOAL := help
