@@ -60,7 +60,9 @@ def profile(subject: Trainer, monkeypatch: Any) -> dict[str, float]:
     clocked = Clocked(subject.model)
     losses = subject.diffusion.training_losses
     monkeypatch.setattr(
-        subject.diffusion, "training_losses", lambda _, x, t, **rest: losses(clocked, x, t, **rest)
+        subject.diffusion,
+        "training_losses",
+        lambda _, *given, **rest: losses(clocked, *given, **rest),
     )
     ended: list[float] = []
     backward = Tensor.backward

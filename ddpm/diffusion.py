@@ -181,7 +181,7 @@ class GaussianDiffusion:
     ) -> Tensor:
         """Weighted mean squared error of the prediction, one number a sample.  K-79, G-41, L-2.12.
 
-        With a key on a GPU the noise is never stored: the loss draws it again.
+        With a key the noise is never stored: the loss draws it again.
 
         Args:
             model: The network; its output has the shape of x_start.
@@ -203,8 +203,6 @@ class GaussianDiffusion:
                 f"prediction = {self.prediction!r}: allowed for training is one of {TRAINABLE}"
             )
         signal, sigma = self.tables(x_start.device)
-        if noise is None and key is not None and _drawing_is_dear(x_start):
-            noise, key = self._training_noise(x_start, key), None
         x_t = self.q_sample(x_start, t, noise, key=key)
         output = model(x_t, t, **conditions)
         if weight is None:
@@ -325,10 +323,6 @@ class GaussianDiffusion:
             key.seed, step, key.sample, Stream.INITIAL_NOISE, list(shape[1:]), torch.float32
         )
 
-    def _training_noise(self, x_start: Tensor, key: Key) -> Tensor:
-        shape, stream = list(x_start.shape[1:]), Stream.TRAINING_NOISE
-        return normal(key.seed, key.step, key.sample, stream, shape, x_start.dtype)
-
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """float32 tables (sqrt(alpha_bar), sqrt(1 - alpha_bar)) on a device, copied there once."""
         if device not in self._tables:
@@ -359,14 +353,6 @@ class GaussianDiffusion:
         ):
             x = state.x
         return x
-
-
-def _drawing_is_dear(x: Tensor) -> bool:
-    """Whether the same noise is better kept than drawn again: on a CPU, where it is the same bits.
-
-    In half precision kept noise would be rounded before it is used.
-    """
-    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _like(coefficients: Tensor, x: Tensor) -> Tensor:

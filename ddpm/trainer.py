@@ -19,7 +19,7 @@ from ddpm.data.order import permutation
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.ema import Ema
 from ddpm.errors import InputError
-from ddpm.kernels.philox import words
+from ddpm.kernels.philox import normals, words
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
 from ddpm.models.initialise import build
@@ -27,6 +27,8 @@ from ddpm.models.initialise import build
 CHECKPOINTS_KEPT = 3
 DRAWN_AT_A_TIME = 64
 """Updates whose levels and dropout seeds are drawn together, because one draw costs as much."""
+NOISE_VALUES = 1 << 16
+"""Values of noise that are drawn together for the same reason; a quarter of a megabyte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +100,13 @@ class Trainer:
         rate = learning_rate(number + 1, config.steps, config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        key = Key.of(config.seed, range(config.batch_size), number, self.device)
         x_start = to_float(self.images[self._batch(number)], config.grey_levels)
-        t = self._levels(number)
+        t, noise, key = self._levels(number), self._noise(number), None
+        if noise is None:
+            key = Key.of(config.seed, range(config.batch_size), number, self.device)
         with self._dropout_seed(number):
-            loss = self.diffusion.training_losses(self.model, x_start, t, key=key).mean()
+            losses = self.diffusion.training_losses(self.model, x_start, t, noise, key=key)
+        loss = losses.mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradient(list(self.model.parameters()), config.optimiser.gradient_clip)
@@ -148,6 +152,15 @@ class Trainer:
         block, place = divmod(step, DRAWN_AT_A_TIME)
         return _level_table(self.config.seed, size, total, block)[place].to(self.device)
 
+    def _noise(self, step: int) -> Tensor | None:
+        """Noise of an update where keeping it is better than drawing it twice: on a CPU."""
+        if self.device.type != "cpu":
+            return None
+        shape = (self.config.batch_size, *self.config.image_shape)
+        together = max(1, min(DRAWN_AT_A_TIME, NOISE_VALUES // math.prod(shape)))
+        block, place = divmod(step, together)
+        return _noise_table(self.config.seed, shape, together, block)[place]
+
     def _dropout_seed(self, step: int) -> AbstractContextManager[None]:
         """Dropout is the one draw left to torch's generator; its seed is ours."""
         if self.config.model.dropout == 0:
@@ -185,6 +198,16 @@ def _level_table(seed: int, size: int, total: int, block: int) -> Tensor:
     return draw_levels(key, total).view(DRAWN_AT_A_TIME, size)
 
 
+@lru_cache(maxsize=1)
+def _noise_table(seed: int, shape: tuple[int, ...], together: int, block: int) -> Tensor:
+    """Training noise of consecutive updates, float32 [together, *shape]."""
+    steps = torch.arange(block * together, (block + 1) * together).repeat_interleave(shape[0])
+    sample = torch.arange(shape[0]).repeat(together)
+    size = math.prod(shape[1:])
+    drawn = normals(torch.tensor(seed), steps, sample, Stream.TRAINING_NOISE, size)
+    return drawn.view(together, *shape)
+
+
 @lru_cache(maxsize=2)
 def _dropout_seeds(seed: int, block: int) -> list[int]:
     """Dropout seeds of consecutive updates."""
@@ -205,7 +228,7 @@ def clip_gradient(parameters: list[nn.Parameter], limit: float) -> Tensor:
         float32 0-d.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     # On a CPU the norm can be looked at for nothing, and most gradients need no scaling.
     if norm.device.type != "cpu" or norm > limit:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)

@@ -126,6 +126,16 @@ def test_levels_drawn_together_are_those_of_each_update(step: int) -> None:
     assert torch.equal(small_trainer()._levels(step), expected)
 
 
+@pytest.mark.parametrize("step", [0, 1, 63, 64, 200])
+def test_noise_drawn_together_is_that_of_each_update(step: int) -> None:
+    trainer = small_trainer()
+    noise = trainer._noise(step)
+    assert noise is not None
+    x, t = torch.zeros(7, 1, 4, 4), torch.full((7,), 20)
+    drawn = trainer.diffusion.q_sample(x, t, key=Key.of(0, range(7), step))
+    assert torch.equal(trainer.diffusion.q_sample(x, t, noise), drawn)
+
+
 @given(scale=st.floats(1e-3, 1e3), limit=st.floats(1e-2, 1e2))
 def test_a_clipped_gradient_keeps_its_direction(scale: float, limit: float) -> None:
     parameters = [nn.Parameter(torch.zeros(n)) for n in (3, 1, 5)]
