@@ -86,7 +86,10 @@ def _write(
         for old in (folder.evaluation_file, curve, grid):
             if moved := keep_old(old):
                 console.print(f"Kept the earlier {old.name} as {moved.name}", soft_wrap=True)
-    kl_curve(curve, range(1, len(bound.kl)), bound.kl[1:].tolist(), bound.prior, bound.decoder)
+    # Level 1 has the decoder in place of a divergence; a chain of one level has nothing else.
+    first = min(2, len(bound.kl) - 1)
+    levels, divergences = range(first, len(bound.kl)), bound.kl[first:].tolist()
+    kl_curve(curve, levels, divergences, bound.prior, bound.decoder)
     comparison_grid(grid, data.test, samples, data.levels)
     write_atomically(folder.evaluation_file, text)
 
