@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -168,6 +168,3 @@ def from_json(text: bytes, source: Path) -> RunConfig:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         reason = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{source}: {where}: {reason}") from None
-
-
-Device = Literal["auto", "cpu", "cuda"]

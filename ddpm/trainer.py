@@ -178,8 +178,9 @@ class Trainer:
         if set(tensors) != {f"{i}.{name}" for i in range(len(parameters)) for name in fields}:
             raise InputError(f"{source}: its tensors are not the optimiser state of this network")
         parts = [{n: tensors[f"{i}.{n}"] for n in fields} for i in range(len(parameters))]
-        if any(part["exp_avg"].shape != p.shape for part, p in zip(parts, parameters, strict=True)):
-            raise InputError(f"{source}: a tensor has another shape than its parameter")
+        for part, parameter in zip(parts, parameters, strict=True):
+            if any(part[n].shape != parameter.shape for n in ("exp_avg", "exp_avg_sq")):
+                raise InputError(f"{source}: a tensor has another shape than its parameter")
         state = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**state, "state": dict(enumerate(parts))})
 

@@ -193,8 +193,11 @@ def test_an_optimiser_of_another_network_is_refused(tmp_path: Path) -> None:
     trainer.update()
     tensors = dict(checkpoint.load(trainer.save(tmp_path)).tensors)
     fewer = {k: v for k, v in tensors["optimiser"].items() if not k.startswith("0.")}
-    bent = {**tensors["optimiser"], "0.exp_avg": torch.zeros(1)}
-    for step, (optimiser, message) in enumerate([(fewer, "not the optimiser"), (bent, "shape")]):
+    bent = [
+        ({**tensors["optimiser"], name: torch.zeros(1)}, "another shape")
+        for name in ("0.exp_avg", "1.exp_avg_sq")
+    ]
+    for step, (optimiser, message) in enumerate([(fewer, "not the optimiser"), *bent]):
         state = checkpoint.Checkpoint(step, 0.0, {**tensors, "optimiser": optimiser})
         with pytest.raises(InputError, match=message):
             small_trainer().restore(checkpoint.save(tmp_path, state, 9))
