@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 from ddpm.decoder import discretised_log_likelihood
 from ddpm.reference.decoder import decoder_log_likelihood, grey_levels
-from tests.strategies import generators
+from ddpm.verify.strategies import generators
 
 COUNTS = st.sampled_from([2, 3, 4, 5, 17, 256])
 DEVIATIONS = st.floats(-4, 2).map(lambda power: 10.0**power)

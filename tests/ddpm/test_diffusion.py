@@ -10,8 +10,8 @@ from ddpm.reference import philox
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import model_variance, posterior_mean_variance
 from ddpm.schedule import Schedule
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array, generators, level_pairs, moderate_betas, seeds, shapes
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, seeds, shapes
 from tests.tolerances import tolerance
 
 FLOAT32 = tolerance("float32", "cpu")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ddpm.ema import Ema, ema_decay
-from tests.strategies import Array, generators
+from ddpm.verify.strategies import Array, generators
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1, exclude_max=True))

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ddpm.keys import Key, draw_levels
 from ddpm.reference import philox
-from tests.strategies import seeds
+from ddpm.verify.strategies import seeds
 
 LEVEL_STREAM = 1
 SAMPLES = st.lists(st.integers(0, 2**56 - 1), max_size=9)

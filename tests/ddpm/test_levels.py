@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.levels import check_levels, trailing
-from tests.strategies import subsequences
+from ddpm.verify.strategies import subsequences
 
 
 @st.composite

@@ -22,8 +22,8 @@ from ddpm.reference.elbo import bound_terms
 from ddpm.reference.gaussian import kl_isotropic
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.schedule import Schedule
-from tests.reference.oracles import quad_kl
-from tests.strategies import Array, generators, moderate_betas, seeds
+from ddpm.verify.oracles import quad_kl
+from ddpm.verify.strategies import Array, generators, moderate_betas, seeds
 
 EVALUATION_NOISE = 7
 GREYS = grey_levels(5)

@@ -15,8 +15,8 @@ from ddpm.predictions import (
     x0_coefficients,
 )
 from ddpm.schedule import Schedule
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array, generators, moderate_betas
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import Array, generators, moderate_betas
 
 NAMES = get_args(Prediction)
 

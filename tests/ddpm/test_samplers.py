@@ -13,7 +13,7 @@ from ddpm.reference.parameterisations import predict_x0
 from ddpm.reference.sampling import ancestral_step, ddim_step
 from ddpm.samplers import StepTable, Variance, ancestral_table, ddim_table
 from ddpm.schedule import Schedule
-from tests.strategies import Array, betas, generators, moderate_betas, subsequences
+from ddpm.verify.strategies import Array, betas, generators, moderate_betas, subsequences
 
 PREDICTIONS = st.sampled_from(get_args(Prediction))
 VARIANCES = st.sampled_from(get_args(Variance))

@@ -19,7 +19,7 @@ from ddpm.reference.posterior import posterior_coefficients
 from ddpm.reference.sampling import ancestral_step, ddim_step
 from ddpm.samplers import Variance, ddim_table
 from ddpm.schedule import Schedule
-from tests.strategies import Array, moderate_betas, seeds
+from ddpm.verify.strategies import Array, moderate_betas, seeds
 
 SAMPLING_NOISE, INITIAL_NOISE = 3, 4
 PREDICTIONS = st.sampled_from(["eps", "x0", "v", "score"])

@@ -13,8 +13,8 @@ from torch import Tensor
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.schedule import Schedule
-from tests.reference.oracles import PRECISION, condition, joint_covariance, signal_products
-from tests.strategies import Array, betas, level_pairs, moderate_betas
+from ddpm.verify.oracles import PRECISION, condition, joint_covariance, signal_products
+from ddpm.verify.strategies import Array, betas, level_pairs, moderate_betas
 
 EPS = 2.0**-52
 LENGTHS = (1, 2, 10, 1000)

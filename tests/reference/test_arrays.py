@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.reference.arrays import as_float, per_sample, shaped_like
-from tests.strategies import shapes
+from ddpm.verify.strategies import shapes
 
 
 @given(shapes(), st.integers(0, 9))

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from ddpm.reference.chain import Chain, checked_levels, checked_pair, one_minus_exp
 from ddpm.reference.double_double import DoubleDouble
-from tests.reference.oracles import (
+from ddpm.verify.oracles import (
     PRECISION,
     condition,
     joint_covariance,
     signal_products,
     worst_ulp,
 )
-from tests.strategies import Array, betas, level_pairs, moderate_betas
+from ddpm.verify.strategies import Array, betas, level_pairs, moderate_betas
 
 # The design allows 4. What is computed in pairs and rounded once does better: half a unit, or
 # one where the result is subnormal; log SNR ends in one float64 logarithm.

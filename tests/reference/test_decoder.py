@@ -13,7 +13,7 @@ from ddpm.reference.decoder import (
     decoder_lower_bound,
     grey_levels,
 )
-from tests.reference.oracles import PRECISION
+from ddpm.verify.oracles import PRECISION
 
 LEVELS = st.sampled_from([2, 3, 4, 17, 255, 256, 257, 1024])
 MEANS = st.floats(-2, 2)

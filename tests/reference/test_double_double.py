@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.reference import double_double as dd
-from tests.reference.oracles import PRECISION
+from ddpm.verify.oracles import PRECISION
 
 # Two 53-bit parts hold 106 bits; a result loses at most a few of them.
 CLOSE = mp.mpf(2) ** -97

@@ -8,8 +8,8 @@ from ddpm.reference.chain import Chain
 from ddpm.reference.decoder import decoder_log_pmf, grey_levels
 from ddpm.reference.elbo import BoundTerms, bits_per_dimension, bound_terms
 from ddpm.reference.posterior import Variance
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import Array
 
 BETAS = np.array([0.1, 0.25, 0.45])
 CHAIN = Chain(BETAS)

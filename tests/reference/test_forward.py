@@ -12,8 +12,8 @@ from ddpm.reference.forward import (
     q_sample,
     telescope,
 )
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array, generators, moderate_betas, shapes
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import Array, generators, moderate_betas, shapes
 
 # Up to 25 steps of a few roundings each leave 1e-12, a regression 1e-11, quadrature 1e-9.
 EXACT = 1e-12

@@ -11,8 +11,8 @@ from ddpm.reference.gaussian import (
     kl_isotropic,
     spread_divergence,
 )
-from tests.reference.oracles import quad_kl
-from tests.strategies import Array, generators
+from ddpm.verify.oracles import quad_kl
+from ddpm.verify.strategies import Array, generators
 
 # Quadrature with 200 nodes over 13 deviations leaves 1e-9, and 1e-11 where the value is zero.
 means = st.floats(-2, 2)

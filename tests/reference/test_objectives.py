@@ -15,8 +15,8 @@ from ddpm.reference.objectives import (
 )
 from ddpm.reference.parameterisations import Prediction
 from ddpm.reference.posterior import Variance
-from tests.reference.oracles import condition, joint_covariance, quad_kl
-from tests.strategies import Array, generators, level_pairs, moderate_betas, shapes
+from ddpm.verify.oracles import condition, joint_covariance, quad_kl
+from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, shapes
 
 # Quadrature with 200 nodes leaves 1e-9 of a divergence; a weight divides two regressions.
 GOLDEN_BETAS = np.array([0.1, 0.2, 0.3])

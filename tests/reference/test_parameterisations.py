@@ -15,8 +15,8 @@ from ddpm.reference.parameterisations import (
     predict_v,
     predict_x0,
 )
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array, generators, level_pairs, moderate_betas, shapes
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, shapes
 
 KINDS: tuple[Prediction, ...] = get_args(Prediction)
 GOLDEN = Chain([0.1, 0.2, 0.3])

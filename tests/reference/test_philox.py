@@ -16,7 +16,7 @@ from ddpm.reference.philox import (
     uniform,
     words,
 )
-from tests.strategies import seeds
+from ddpm.verify.strategies import seeds
 
 MASK = 0xFFFFFFFF
 WORDS = st.integers(0, MASK)

@@ -14,14 +14,14 @@ from ddpm.reference.posterior import (
     posterior_coefficients,
     posterior_mean_variance,
 )
-from tests.reference.oracles import (
+from ddpm.verify.oracles import (
     PRECISION,
     condition,
     joint_covariance,
     signal_products,
     worst_ulp,
 )
-from tests.strategies import Array, betas, generators, level_pairs, moderate_betas, shapes
+from ddpm.verify.strategies import Array, betas, generators, level_pairs, moderate_betas, shapes
 
 # Betas of at least 0.02 and at most eight steps keep the condition number of a covariance below
 # about 1e4, so that a solve leaves 1e-11; quadrature leaves 1e-9; printed numbers their digits.

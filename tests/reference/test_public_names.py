@@ -1,4 +1,4 @@
-"""Every public name of the reference has its sources in its docstring and a test that names it."""
+"""Every public name of the reference has its sources in its docstring and a proof or test."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 REFERENCE = TESTS.parents[1] / "reference"
+PROOFS = TESTS.parents[1] / "ddpm" / "verify" / "proofs"
 SOURCE_ID = re.compile(r"\b[TKVLG]-[\w.]+")
 
 # What follows the design and no formula of a paper: array shapes, exact arithmetic, randomness.
@@ -55,10 +56,17 @@ def test_some_test_names_it(module: str, node: Definition) -> None:
         files = [TESTS / f"test_{module}.py"]
     else:
         files = [path for path in TESTS.glob("test_*.py") if path.name != Path(__file__).name]
+        files += PROOFS.glob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     assert re.search(rf"\b{node.name}\b", text)
 
 
-def test_every_module_has_its_test_file() -> None:
+def test_every_module_has_its_proofs_or_tests() -> None:
     modules = {path.stem for path in REFERENCE.glob("*.py")}
-    assert modules <= {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    tested = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    assert modules <= tested | {path.stem for path in PROOFS.glob("*.py")}
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {p.name: len(p.read_text().splitlines()) for p in REFERENCE.glob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if lines > 300} == {}

@@ -10,8 +10,15 @@ from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import Variance
 from ddpm.reference.sampling import ancestral_step, ddim_step, ddim_variance
 from ddpm.reference.schedules import linear_schedule
-from tests.reference.oracles import condition, joint_covariance
-from tests.strategies import Array, generators, level_pairs, moderate_betas, shapes, subsequences
+from ddpm.verify.oracles import condition, joint_covariance
+from ddpm.verify.strategies import (
+    Array,
+    generators,
+    level_pairs,
+    moderate_betas,
+    shapes,
+    subsequences,
+)
 
 # Products of at most six coefficients leave 1e-12; a regression on a covariance of condition
 # number 1e4 leaves 1e-9, and its root 1e-8 near zero; numbers of the ledger have four digits.

@@ -14,7 +14,7 @@ from ddpm.reference.schedules import (
     linear_schedule,
     log_snr_schedule,
 )
-from tests.reference.oracles import PRECISION
+from ddpm.verify.oracles import PRECISION
 
 STEPS = st.integers(1, 300)
 

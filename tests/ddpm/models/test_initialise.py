@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ddpm.models.blocks import zeroed
 from ddpm.models.initialise import build
 from ddpm.models.unet import UNet, UNetConfig
-from tests.strategies import seeds
+from ddpm.verify.strategies import seeds
 
 SMALL = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(1,))
 

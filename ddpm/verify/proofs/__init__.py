@@ -1,0 +1,1 @@
+"""Proofs by subject: each compares functions of the reference with a truth found another way."""
