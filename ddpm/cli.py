@@ -21,6 +21,9 @@ app = typer.Typer(
 MODEL = "Model and training, fit for the data if not given"
 MACHINE = "Machine"
 
+PROVERS = ("scipy", "hypothesis", "mpmath", "latex2mathml")
+"""What the extra `verify` installs, without which no proof runs."""
+
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 DeviceOption = Annotated[
     str,
@@ -175,6 +178,66 @@ def evaluate(
     from ddpm.commands.evaluate import evaluate_run
 
     evaluate_run(run, num=num, seed=seed, max_images=max_images, device=device)
+
+
+@app.command(epilog="Example: ddpm verify K-58..60 T-eq2")
+def verify(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids, ranges of ids, papers (T K V L G) or subjects; default all."),
+    ] = None,
+    paper: Annotated[
+        list[str] | None, typer.Option(help="Letter of a paper, T K V L or G; again for more.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write every formula and its proof as one page.")
+    ] = None,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy", help="Print the rounding errors of every coefficient instead of proofs."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Other random examples for another seed.")] = 0,
+    examples: Annotated[
+        int | None, typer.Option(help="Examples of each proof.", show_default="its own")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes.", show_default="cores", rich_help_panel=MACHINE)
+    ] = None,
+) -> None:
+    """Prove every formula of the papers and refute every misprint; exit code 1 if one fails."""
+    from ddpm.extras import require_extra
+
+    require_extra("ddpm verify", "verify", *PROVERS)
+    from ddpm.commands import verify as command
+
+    holds = (
+        command.print_accuracy(as_json)
+        if accuracy
+        else command.verify(
+            [*(ids or []), *(paper or [])],
+            jobs=jobs, seed=seed, examples=examples, as_json=as_json, html=html,
+        )
+    )  # fmt: skip
+    if not holds:
+        raise typer.Exit(1)
+
+
+@app.command()
+def figures(
+    out: Annotated[Path, typer.Option(help="Folder to write the pictures to.")] = Path("figures"),
+) -> None:
+    """Recompute the papers' figures with the proven formulas, as PNG files."""
+    from ddpm.extras import require_extra
+
+    require_extra("ddpm figures", "verify", *PROVERS)
+    from ddpm.commands.figures import draw_figures
+
+    draw_figures(out)
 
 
 def main() -> None:

@@ -21,8 +21,16 @@ PRODUCTION = {
     "ddpm",
 }  # fmt: skip
 
+# What proves the reference meets all layers; only its commands, and nothing else, import it.
+VERIFY = PRODUCTION | {
+    "scipy", "mpmath", "hypothesis", "latex2mathml", "jinja2", "markupsafe", "pygments", "tomli",
+}  # fmt: skip
+VERIFY_COMMANDS = {"ddpm/commands/verify.py", "ddpm/commands/figures.py"}
+
 
 def allowed_for(path: Path) -> set[str]:
+    if path.is_relative_to("ddpm/verify"):
+        return VERIFY
     if path.parts[0] == "reference":
         return REFERENCE
     if path.parts[0] == "kernels":
@@ -67,8 +75,12 @@ def forbidden(source: str, path: Path) -> list[str]:
         inside = any(module == name or module.startswith(f"{name}.") for name in allowed)
         # A launcher, and with it triton, is imported by the CUDA implementation when it is called.
         early = immediate and "kernels.gpu" in module and "gpu" not in path.parts
-        oracle = path.parts[0] == "ddpm" and module.startswith("ddpm.reference")
-        if (root not in STANDARD and not inside) or early or oracle:
+        proving = path.is_relative_to("ddpm/verify")
+        outside = path.parts[0] == "ddpm" and not proving
+        oracle = outside and module.startswith("ddpm.reference")
+        prover = module.startswith("ddpm.verify") and not proving
+        stray = oracle or (prover and path.as_posix() not in VERIFY_COMMANDS)
+        if (root not in STANDARD and not inside) or early or stray:
             wrong.append(module)
     return wrong
 
@@ -98,6 +110,11 @@ def test_imports_only_what_its_layer_allows(path: Path) -> None:
         ("ddpm/schedule.py", "import triton.language as tl"),
         ("ddpm/schedule.py", "from ddpm.kernels.gpu.q_sample import launch"),
         ("ddpm/schedule.py", "import pandas"),
+        ("ddpm/schedule.py", "from ddpm.verify.oracles import condition"),
+        ("ddpm/schedule.py", "import mpmath"),
+        ("ddpm/commands/verify.py", "from ddpm.reference import schedules"),
+        ("ddpm/verify/runner.py", "import triton"),
+        ("reference/forward.py", "from ddpm.verify.oracles import condition"),
     ],
 )
 def test_a_forbidden_import_is_noticed(path: str, line: str) -> None:

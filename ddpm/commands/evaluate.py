@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ddpm import checkpoint
-from ddpm.commands.runtime import console, progress
+from ddpm.commands.terminal import console, progress
 from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.data.images import ImageData, to_float
 from ddpm.data.load import load_images

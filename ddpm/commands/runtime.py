@@ -1,14 +1,10 @@
-"""Device, threads and progress bars of the commands."""
+"""Device and threads of the commands."""
 
 import os
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from ddpm.errors import InputError, check
-
-console = Console(highlight=False)
 
 SMALL_WORK = 1 << 18
 """Activations in one feature map of a batch below which a second thread mostly waits."""
@@ -36,15 +32,3 @@ def choose_threads(activations: int) -> int:
     """
     cores = len(os.sched_getaffinity(0))
     return 1 if activations < SMALL_WORK else cores
-
-
-def progress(*columns: ProgressColumn, unit: str = "") -> Progress:
-    """A progress bar with what is done, extra columns and the remaining time."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}" + unit),
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.commands.runtime import console
+from ddpm.commands.terminal import console
 from ddpm.commands.trained import check_writable, open_run
 from ddpm.evaluation.figures import sample_grid
 from ddpm.files import free_path, write_atomically

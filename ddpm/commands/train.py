@@ -15,7 +15,8 @@ from rich.progress import TextColumn
 
 from ddpm.checkpoint import checkpoints
 from ddpm.commands.request import Request, canonical_source, check_same, make_config
-from ddpm.commands.runtime import console, progress, resolve_device
+from ddpm.commands.runtime import resolve_device
+from ddpm.commands.terminal import console, progress
 from ddpm.config import RunConfig
 from ddpm.data.images import ImageData
 from ddpm.data.load import load_images

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ddpm.commands.runtime import choose_threads, progress, resolve_device
+from ddpm.commands.runtime import choose_threads, resolve_device
+from ddpm.commands.terminal import progress
 from ddpm.config import RunConfig
 from ddpm.data.images import to_levels
 from ddpm.diffusion import GaussianDiffusion

@@ -1,10 +1,12 @@
 """Whether every statement has its function and its proofs, and whether each names the others."""
 
 import importlib
+import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ddpm import reference
 from ddpm.verify.identifiers import cited
 from ddpm.verify.ledger import Statement
 from ddpm.verify.registry import Proof, plain, target_name
@@ -27,6 +29,9 @@ def problems(statements: Iterable[Statement], proofs: dict[str, Proof]) -> Itera
     claimed = {proof for statement in known for proof in statement.proofs}
     for proof in proofs.values():
         yield from _of_proof(proof, ids, claimed)
+    for name, documented in sorted(_documented().items()):
+        for id_ in set(cited(documented)) - ids:
+            yield Problem(id_, f"the docstring of {name} cites an id that the ledger does not have")
 
 
 def find(function: str) -> Any | None:
@@ -46,6 +51,22 @@ def find(function: str) -> Any | None:
 def citations(target: Any) -> set[str]:
     """Ids that the docstring of a function or property cites."""
     return set(cited(getattr(plain(target), "__doc__", None) or ""))
+
+
+def _documented() -> dict[str, str]:
+    """Docstrings of the reference's public functions, classes and their members."""
+    found = {}
+    for module in pkgutil.iter_modules(reference.__path__):
+        loaded = importlib.import_module(f"ddpm.reference.{module.name}")
+        public = {name: value for name, value in vars(loaded).items() if name[0] != "_"}
+        for name, value in public.items():
+            if getattr(value, "__module__", "") == loaded.__name__:
+                found[f"{module.name}.{name}"] = plain(value).__doc__ or ""
+                members = vars(value) if isinstance(value, type) else {}
+                for member, inner in members.items():
+                    text = getattr(plain(inner), "__doc__", None) if member[0] != "_" else None
+                    found[f"{module.name}.{name}.{member}"] = text or ""
+    return found
 
 
 def _of_statement(statement: Statement, proofs: dict[str, Proof]) -> Iterator[Problem]:

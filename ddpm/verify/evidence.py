@@ -98,7 +98,7 @@ class Evidence:
 
     def _compare(self, error: float, tolerance: float, message: str) -> None:
         ratio = error / tolerance if tolerance > 0 else (np.inf if error > 0 else 0.0)
-        if not ratio <= self._ratio:
+        if (ratio, tolerance) > (self._ratio, self.tolerance):
             self.error, self.tolerance, self._ratio = error, tolerance, ratio
         assert error <= tolerance, f"{message}; error {error:.3g}, allowed {tolerance:.3g}"
 

@@ -59,13 +59,16 @@ class Misprint:
 
 @dataclass(frozen=True)
 class Proof:
-    """A statement about functions of the reference that can be run."""
+    """A statement about functions of the reference that can be run.
+
+    Its body is what was declared: the function that asserts, or the printed form of a misprint.
+    """
 
     name: str
     ids: tuple[str, ...]
     of: tuple[Target, ...]
     oracle: str
-    body: Callable[..., None] | None
+    body: Callable[..., Any]
     given: tuple[SearchStrategy[Any], ...]
     examples: int
     misprint: Misprint | None = None
@@ -139,7 +142,9 @@ def misprint(
         wrong = Misprint(
             printed, truth, counterexample, search, value, rtol=rtol, atol=atol, share=share
         )
-        _register(Proof(_name(printed), expand(ids), (of,), oracle, None, search, examples, wrong))
+        _register(
+            Proof(_name(printed), expand(ids), (of,), oracle, printed, search, examples, wrong)
+        )
         return printed
 
     return declare
@@ -163,7 +168,7 @@ def plain(target: Target) -> Callable[..., Any]:
     if isinstance(target, property) and target.fget is not None:
         return target.fget
     function: Callable[..., Any] = target
-    return function
+    return getattr(function, "__func__", function)
 
 
 def target_name(target: Target) -> str:

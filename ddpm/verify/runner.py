@@ -73,9 +73,9 @@ def run(proof: Proof, *, seed: int = 0, examples: int | None = None, shrink: boo
 def _run(proof: Proof, evidence: Evidence, seed: int, examples: int, shrink: bool) -> None:
     if proof.misprint is not None:
         _refute(proof, proof.misprint, evidence, seed, examples, shrink)
-    elif proof.body is not None and proof.given:
+    elif proof.given:
         _search(proof, proof.body, evidence, seed, examples, shrink)
-    elif proof.body is not None:
+    else:
         evidence.examples = 1
         proof.body(evidence)
 

@@ -12,6 +12,8 @@ SURFACE = {
     },
     "sample": {"run", "num", "seed", "sampler", "steps", "eta", "out", "device"},
     "eval": {"run", "num", "seed", "max_images", "device"},
+    "verify": {"ids", "paper", "as_json", "html", "accuracy", "seed", "examples", "jobs"},
+    "figures": {"out"},
 }  # fmt: skip
 
 

@@ -1,0 +1,110 @@
+"""The proven formulas as one self-contained page: rendered, searchable, with their evidence."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from ddpm.verify.audit import find
+from ddpm.verify.identifiers import PAPERS
+from ddpm.verify.registry import PROOFS, plain
+from ddpm.verify.runner import Result
+from ddpm.verify.verdict import Summary, Verdict
+
+STATUSES = {
+    "right": "right as printed",
+    "misprint": "wrong as printed",
+    "loose": "holds under conditions the paper does not state",
+    "derived": "not printed, derived here",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function of the reference and its highlighted source."""
+
+    name: str
+    code: Markup
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A proof as the page tells it."""
+
+    claim: str
+    result: Result
+    code: Markup
+
+
+def page(judged: Sequence[Verdict], summary: Summary, seconds: float) -> str:
+    """Render the page.
+
+    Args:
+        judged: what the proofs say about each statement.
+        summary: the counts.
+        seconds: how long the proofs ran.
+
+    Raises:
+        ValueError: a statement's LaTeX cannot be rendered; the message names its ids.
+    """
+    subjects: dict[str, list[Verdict]] = {}
+    for verdict in judged:
+        subjects.setdefault(verdict.statement.subject, []).append(verdict)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "spaced": lambda name: name.replace("_", " ")}
+    environment.globals |= {"math": _math, "sources": _sources, "evidence": _evidence}
+    return environment.from_string(_asset("page.html")).render(
+        subjects=subjects,
+        summary=summary,
+        seconds=seconds,
+        papers=PAPERS,
+        statuses=STATUSES,
+        style=Markup(_asset("page.css") + HtmlFormatter().get_style_defs(".code")),
+        script=Markup(_asset("page.js")),
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("ddpm.verify") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _math(latex: str, ids: Sequence[str]) -> Markup:
+    try:
+        return Markup(convert(latex, display="block"))
+    except Exception as error:
+        raise ValueError(f"the LaTeX of {', '.join(ids)} cannot be rendered: {error}") from error
+
+
+def _sources(verdict: Verdict) -> list[Source]:
+    found = [(name, find(name)) for name in verdict.statement.functions]
+    return [Source(name, _code(plain(target))) for name, target in found if target is not None]
+
+
+def _evidence(verdict: Verdict) -> list[Evidence]:
+    return [_one_evidence(result) for result in verdict.results]
+
+
+def _one_evidence(result: Result) -> Evidence:
+    proof = PROOFS[result.name]
+    return Evidence(inspect.getdoc(proof.body) or "", result, _code(proof.body))
+
+
+@cache
+def _code(function: Callable[..., Any]) -> Markup:
+    text = textwrap.dedent(inspect.getsource(function))
+    return Markup(highlight(text, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
