@@ -7,7 +7,7 @@ DATA ?= digits
 RUN ?= runs/$(notdir $(DATA))
 MINUTES ?= 2.5
 
-.PHONY: help setup train test lint bench
+.PHONY: help setup train test lint verify mutate browser bench
 .DEFAULT_GOAL := help
 
 help: ## Say what there is to make
@@ -35,6 +35,18 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+verify: $(INSTALLED) ## Prove every formula of the papers, refute every misprint, write the page
+	$(BIN)/ddpm verify --html formulas.html
+
+mutate: $(INSTALLED) ## Break the reference in thousands of ways and count what the proofs notice
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutate]'
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+browser: $(INSTALLED) ## Test the page in Chromium (apt-get install chromium chromium-driver)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 bench: $(INSTALLED) ## Time the fused operations beside plain torch
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group

@@ -1,6 +1,7 @@
 """The proven formulas as one self-contained page: rendered, searchable, with their evidence."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def page(judged: Sequence[Verdict], summary: Summary, seconds: float) -> str:
         subjects.setdefault(verdict.statement.subject, []).append(verdict)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "spaced": lambda name: name.replace("_", " ")}
-    environment.globals |= {"math": _math, "sources": _sources, "evidence": _evidence}
+    environment.globals |= {"math": rendered, "sources": _sources, "evidence": _evidence}
     return environment.from_string(_asset("page.html")).render(
         subjects=subjects,
         summary=summary,
@@ -79,11 +80,31 @@ def _asset(name: str) -> str:
     return (files("ddpm.verify") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _math(latex: str, ids: Sequence[str]) -> Markup:
+def rendered(latex: str, ids: Sequence[str]) -> Markup:
+    """A formula as MathML.
+
+    Args:
+        latex: the formula.
+        ids: whose it is, for the message.
+
+    Raises:
+        ValueError: it cannot be rendered.
+    """
     try:
-        return Markup(convert(latex, display="block"))
+        return Markup(convert(_spelled(latex), display="block"))
     except Exception as error:
         raise ValueError(f"the LaTeX of {', '.join(ids)} cannot be rendered: {error}") from error
+
+
+def _spelled(latex: str) -> str:
+    r"""Spell a formula as the library renders best.
+
+    Only \mathcal{N}, with braces, becomes the letter that browsers draw as script, and words stand
+    upright in \mathrm.
+    """
+    latex = latex.replace(r"\arg\max", r"\argmax").replace(r"\arg\min", r"\argmin")
+    braced = re.sub(r"\\(mathcal|mathbb|mathbf)\s*([A-Za-z])", r"\\\1{\2}", latex)
+    return braced.replace(r"\operatorname", r"\mathrm")
 
 
 def _sources(verdict: Verdict) -> list[Source]:

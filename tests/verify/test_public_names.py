@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-REFERENCE = TESTS.parents[1] / "reference"
-PROOFS = TESTS.parents[1] / "ddpm" / "verify" / "proofs"
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "reference"
+REFERENCE = ROOT / "reference"
+PROOFS = ROOT / "ddpm" / "verify" / "proofs"
 SOURCE_ID = re.compile(r"\b[TKVLG]-[\w.]+")
 
 # What follows the design and no formula of a paper: array shapes, exact arithmetic, randomness.
@@ -55,8 +56,7 @@ def test_some_test_names_it(module: str, node: Definition) -> None:
     if module in DESIGN_ONLY:
         files = [TESTS / f"test_{module}.py"]
     else:
-        files = [path for path in TESTS.glob("test_*.py") if path.name != Path(__file__).name]
-        files += PROOFS.glob("*.py")
+        files = [*TESTS.glob("test_*.py"), *PROOFS.glob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     assert re.search(rf"\b{node.name}\b", text)
 
