@@ -26,7 +26,9 @@ def reverse_density(x: Array, s: int, t: int, x_t: float) -> Array:
 def with_and_without_x0() -> Figure:
     """The reverse step is broad; knowing the clean sample makes it narrow (K fig. 3)."""
     s, t, x_t = 1, 2, 0.1
-    figure, (left, right) = canvas(f"x_{s} given x_{t} = {x_t}", "variance, Gaussian data of variance 1")
+    figure, (left, right) = canvas(
+        f"x_{s} given x_{t} = {x_t}", "variance, Gaussian data of variance 1"
+    )
     x = np.linspace(-2.2, 2.2, 400)
     left.plot(x, reverse_density(x, s, t, x_t), label="x_0 unknown", color="black")
     a, b, s2 = posterior_coefficients(CHAIN, s, t)
@@ -36,7 +38,9 @@ def with_and_without_x0() -> Figure:
     left.set_xlabel(f"x_{s}")
     left.set_ylabel("density")
     levels = np.arange(1, CHAIN.steps + 1)
-    right.plot(levels, gaussian_variance(CHAIN, levels - 1, levels, 1.0), "o-k", label="x_0 unknown")
+    right.plot(
+        levels, gaussian_variance(CHAIN, levels - 1, levels, 1.0), "o-k", label="x_0 unknown"
+    )
     known = posterior_coefficients(CHAIN, levels - 1, levels).s2
     right.plot(levels, known, "s--", label="x_0 known")
     right.set_xlabel("t")
