@@ -1,6 +1,7 @@
 """What is maximised: bounds against the evidence, and the weighted levels."""
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ddpm.reference.average_bound import average_bound
@@ -59,8 +60,8 @@ def weighted_augmentation() -> Figure:
         panels, (uniform_level(draws, STEPS), weighted_level(draws, weights)), strict=True
     ):
         before, after = adjacent_pair(chain, t, x0, noise, step_noise)
-        for level, y, end in zip(t, before, after, strict=True):
-            axes.plot([level - 1, level], [y, end], color="C0", alpha=0.12, linewidth=0.8)
+        pairs = np.stack([np.stack([t - 1, before], -1), np.stack([t, after], -1)], 1)
+        axes.add_collection(LineCollection(list(pairs), color="C0", alpha=0.12, linewidth=0.8))
         axes.plot(t - 1, before, ".", color="C0", markersize=2, alpha=0.6)
         axes.plot(t, after, ".", color="C1", markersize=2, alpha=0.6)
         axes.set_xlabel("level of x_(t-1) and of x_t")

@@ -16,7 +16,7 @@ from ddpm.verify.figures.canvas import canvas
 
 STEPS = 1000
 TENSION_STEPS = 20
-LAMBDAS = (0.999, 0.997, 0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+LAMBDAS = (0.999, 0.997, 0.99, 0.97, 0.95, 0.9, 0.8, 0.6)
 FAINT = 0.01
 """Signal power below which a level is almost pure noise (G-3.3)."""
 
