@@ -81,7 +81,7 @@ def ddim_table(
         raise ValueError(f"eta = {eta}: allowed is [0, 1]")
     t, s = _pairs(schedule, levels)
     a, _, posterior_variance = schedule.posterior(s, t)
-    kept = torch.exp(schedule.log_snr[t] - schedule.log_snr[s])
+    kept = torch.exp(-schedule.fall(s, t))
     direction = (1 - eta**2) + eta**2 * kept
     # With n = 1 - alpha_bar these are b = sqrt((n_s - eta^2 s2) / n_t), s2 the posterior variance,
     # and a = sqrt(alpha_bar_s) - b sqrt(alpha_bar_t), without the two subtractions.

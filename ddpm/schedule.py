@@ -2,7 +2,8 @@
 
 A schedule with T levels is a table of T + 1 log-SNRs indexed by the level t = 0..T; level 0 is
 clean data with log-SNR +inf. Everything else follows from it without subtracting nearly equal
-numbers: alpha_bar = sigmoid(log_snr), 1 - alpha_bar = sigmoid(-log_snr).
+numbers: alpha_bar = sigmoid(log_snr), 1 - alpha_bar = sigmoid(-log_snr). Steps far smaller than
+the log-SNR itself keep their digits because a schedule of betas carries what rounding took.
 """
 
 import math
@@ -24,6 +25,8 @@ class Schedule:
     Args:
         log_snr: float64 [T + 1] with T >= 1, strictly decreasing, first entry +inf. The last entry
             may be -inf (zero terminal SNR). May require grad, as a learned schedule does.
+        rounding: float64 [T + 1], finite: what the exact log-SNR has beyond log_snr; None for
+            zeros. Only differences of two levels see it.
 
     Raises:
         TypeError: log_snr is not a float64 tensor.
@@ -31,6 +34,7 @@ class Schedule:
     """
 
     log_snr: Tensor
+    rounding: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.log_snr.dtype != torch.float64:
@@ -39,8 +43,8 @@ class Schedule:
             raise ValueError(
                 f"log_snr has shape {tuple(self.log_snr.shape)}: allowed is [T + 1] with T >= 1"
             )
-        values = self.log_snr.detach()
-        if not torch.isposinf(values[0]) or not bool((values[1:] < values[:-1]).all()):
+        values, t = self.log_snr.detach(), torch.arange(1, len(self.log_snr))
+        if not torch.isposinf(values[0]) or not bool((self.fall(t - 1, t) > 0).all()):
             raise ValueError(
                 f"log_snr = {values.tolist()[:4]}...: allowed is a strictly decreasing table "
                 "that starts at +inf for level 0"
@@ -93,7 +97,14 @@ class Schedule:
                 f"betas[{t - 1}] = {float(beta[t - 1])} (level {t}): "
                 "allowed is (0, 1], and 1 only at the last level"
             )
-        return Schedule.from_log_alpha_bar(torch.cumsum(torch.log1p(-beta), dim=0))
+        kept = torch.log1p(-beta)
+        log_alpha_bar = torch.cumsum(kept, dim=0)
+        noise = -torch.expm1(log_alpha_bar)
+        # What a step adds to log(1 - alpha_bar) and takes from log(alpha_bar) both lower the SNR.
+        gained = torch.log1p(beta[1:] * log_alpha_bar[:-1].exp() / noise[:-1])
+        first = log_alpha_bar[:1] - noise[:1].log()
+        log_snr, rounding = _prefix_sums(torch.cat([first, kept[1:] - gained]))
+        return Schedule(_with_clean(log_snr), torch.cat([rounding.new_zeros(1), rounding]))
 
     @staticmethod
     def from_log_alpha_bar(log_alpha_bar: Tensor) -> "Schedule":
@@ -156,6 +167,16 @@ class Schedule:
         """Number of levels T."""
         return len(self.log_snr) - 1
 
+    def fall(self, s: Tensor, t: Tensor) -> Tensor:
+        """How far log-SNR falls from level s to level t, float64, >= 0.  T-2.6-inv.
+
+        Args:
+            s: Levels, int64, any shape, 0 <= s <= t.
+            t: Levels, int64, broadcast with s, at most T.
+        """
+        fall = self.log_snr[s] - self.log_snr[t]
+        return fall if self.rounding is None else fall + (self.rounding[s] - self.rounding[t])
+
     @property
     def alpha_bar(self) -> Tensor:
         """Signal power at levels 0..T, float64 [T + 1].  K-15."""
@@ -175,14 +196,15 @@ class Schedule:
     def snr_drop(self) -> Tensor:
         """SNR(t - 1) - SNR(t) >= 0 at index t, float64 [T + 1]; +inf at 1, nan at 0.  T-fn28."""
         # Level 0 stays out of the product: its infinite SNR would turn gradients into nan.
-        drop = self.snr[1:-1] * -torch.expm1(self.log_snr[2:] - self.log_snr[1:-1])
+        t = torch.arange(2, self.steps + 1)
+        drop = self.snr[1:-1] * -torch.expm1(-self.fall(t - 1, t))
         return torch.cat([drop.new_tensor([math.nan, math.inf]), drop])
 
     @property
     def beta(self) -> Tensor:
         """Noise of the step from t - 1 to t, float64 [T + 1]; nan at index 0.  T-2.6-logsnr."""
-        kept = torch.expm1(self.log_snr[1:] - self.log_snr[:-1])
-        return _with_nan(-kept * self.one_minus_alpha_bar[1:])
+        t = torch.arange(1, self.steps + 1)
+        return _with_nan(self.step_beta(t - 1, t))
 
     @cached_property
     def signal(self) -> Tensor:
@@ -206,19 +228,37 @@ class Schedule:
         Returns:
             Three float64 tensors; exactly (1, 0, 0) at s = 0.
         """
-        fresh = -torch.expm1(self.log_snr[t] - self.log_snr[s])
+        fall = self.fall(s, t)
+        fresh, noise_t = -torch.expm1(-fall), self.one_minus_alpha_bar[t]
         signal_s, noise_s = self.alpha_bar[s].sqrt(), self.one_minus_alpha_bar[s]
-        shrink = (self.alpha_bar[t] / self.alpha_bar[s]).sqrt()
-        return signal_s * fresh, shrink * noise_s / self.one_minus_alpha_bar[t], noise_s * fresh
+        # This is alpha_bar_t / alpha_bar_s, also where both are too small for a float64.
+        shrink = (self.alpha_bar[t] + noise_t * torch.exp(-fall)).sqrt()
+        return signal_s * fresh, shrink * noise_s / noise_t, noise_s * fresh
 
     def step_beta(self, s: Tensor, t: Tensor) -> Tensor:
         """Noise 1 - alpha_bar_t / alpha_bar_s added between levels s < t, float64.  K-8."""
-        return -torch.expm1(self.log_snr[t] - self.log_snr[s]) * self.one_minus_alpha_bar[t]
+        return -torch.expm1(-self.fall(s, t)) * self.one_minus_alpha_bar[t]
 
 
 def _check_steps(steps: int) -> None:
     if steps < 1:
         raise ValueError(f"steps = {steps}: allowed is an integer T of at least 1")
+
+
+def _prefix_sums(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of the first 1, 2, ... terms, rounded, and what rounding took; by doubling strides."""
+    total, error, stride = terms, torch.zeros_like(terms), 1
+    while stride < len(terms):
+        left, right = total[:-stride], total[stride:]
+        new = left + right
+        part = new - left
+        lost = (left - (new - part)) + (right - part)
+        # The last term may be -inf; there nothing is lost.
+        lost = torch.where(new.isfinite(), lost, 0.0) + error[:-stride] + error[stride:]
+        total, error = torch.cat([total[:stride], new]), torch.cat([error[:stride], lost])
+        stride *= 2
+    rounded = total + error
+    return rounded, torch.where(rounded.isfinite(), error - (rounded - total), 0.0)
 
 
 def _with_clean(log_snr: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _LN2 = log1p(1.0)
 
 
 class Chain:
-    """A variance preserving noising chain.  T-2.1-ar1, T-fn7, T-fn9, K-5..7, G-2, L-2.0, V-2.
+    """A variance preserving noising chain.  T-fn7, T-fn9, K-5, G-2, G-22, L-2.0, V-2.
 
     Args:
         betas: shape (T,), T >= 1, variance of the noise of each step, in (0, 1]; only the last
@@ -43,6 +43,11 @@ class Chain:
     def steps(self) -> int:
         """Number T of noising steps.  K-1..4."""
         return int(self.betas.size)
+
+    @cached_property
+    def lambdas(self) -> Array:
+        """Amplitude sqrt(1 - beta_t) that step t keeps, shape (T,).  T-fn7, T-4.1.4, G-22."""
+        return np.sqrt(1 - self.betas)
 
     @property
     def zero_terminal_snr(self) -> bool:
@@ -83,17 +88,17 @@ class Chain:
 
     @cached_property
     def alpha_bar(self) -> Array:
-        """Table of the signal power alpha_bar, shape (T + 1,).  T-eq1, K-abar, G-23, L-fwd."""
+        """Table of the signal power alpha_bar, shape (T + 1,).  T-4.1.4, K-abar, G-23, L-fwd."""
         return self._signal.high
 
     @cached_property
     def one_minus_alpha_bar(self) -> Array:
-        """Table of the noise power 1 - alpha_bar, shape (T + 1,).  T-eq1, K-15, V-8.1."""
+        """Table of the noise power 1 - alpha_bar, shape (T + 1,).  T-eq1, V-8.1, X-float32."""
         return self._noise.high
 
     @cached_property
     def c(self) -> Array:
-        """Table of sqrt(alpha_bar), the amplitude of the signal, shape (T + 1,).  T-eq1, V-eq1."""
+        """Table of sqrt(alpha_bar), the signal's amplitude, (T + 1,).  T-2.1-lim, T-4.1.4."""
         return self._amplitude.high
 
     @cached_property
@@ -130,6 +135,19 @@ class Chain:
     def beta(self, s: Levels, t: Levels) -> Array:
         """Noise power of the jump s -> t, 1 - alpha_bar_t / alpha_bar_s.  K-8..14, L-tau, G-48."""
         return self.step_noise(s, t).high
+
+    def marginal_variance(self, data_variance: float) -> Array:
+        """Table of Var x_t, alpha_bar Var x_0 + 1 - alpha_bar, shape (T + 1,).  T-fn9, T-fn27.
+
+        Args:
+            data_variance: variance of the data, at least 0; with 1 every level has variance 1.
+
+        Raises:
+            ValueError: data_variance is negative or not finite.
+        """
+        if not 0 <= data_variance < np.inf:
+            raise ValueError(f"data_variance must be finite and at least 0, got {data_variance}")
+        return self.alpha_bar * data_variance + self.one_minus_alpha_bar
 
     def snr_drop(self, s: Levels, t: Levels) -> Array:
         """SNR(s) - SNR(t) >= 0 for s < t, infinite at s = 0.  T-fn28, T-eq3, V-eq6, L-2.6.

@@ -28,7 +28,9 @@ def predict_x0(
     t: Levels,
     s: Levels | None = None,
 ) -> Array:
-    """The clean sample that an output stands for.  T-2.5-x0, T-fn22, K-68, K-69, L-2.7, G-36.
+    """The clean sample that an output stands for.  T-2.5-x0, T-fn22, K-68, K-69, K-73, K-74.
+
+    Also L-2.7 and G-36.
 
     Args:
         prediction: what the output is.
@@ -66,7 +68,7 @@ def predict_eps(
     t: Levels,
     s: Levels | None = None,
 ) -> Array:
-    """The noise that an output stands for.  T-2.5-eps, T-fn22, K-68, L-2.7, T-fn23.
+    """The noise that an output stands for.  T-2.5-eps, T-fn22, K-68, K-73, K-74, L-2.7, T-fn23.
 
     Args:
         prediction: what the output is.
@@ -139,20 +141,22 @@ def predict_v(
         ValueError: as `predict_x0`.
     """
     c, d = _amplitudes(chain, t, x_t)
+    value, noisy = _pair(output, x_t)
     if prediction == "v":
-        return as_float(output, "output")
-    clean = predict_x0(prediction, output, x_t, chain, t, s)
+        return value
+    clean = predict_x0(prediction, value, noisy, chain, t, s)
     if prediction in ("eps", "score"):
-        return c * predict_eps(prediction, output, x_t, chain, t, s) - d * clean
-    return (c * as_float(x_t, "x_t") - clean) / d
+        return c * predict_eps(prediction, value, noisy, chain, t, s) - d * clean
+    return (c * noisy - clean) / d
 
 
 def predict_mean(
     prediction: Prediction, output: Array, x_t: Array, chain: Chain, t: Levels, s: Levels
 ) -> Array:
-    """The mean of p(x_s | x_t) that an output stands for.  T-2.5-x0, T-2.5-eps, V-eq8, L-2.8, G-38.
+    """The mean of p(x_s | x_t) that an output stands for.  T-2.5-x0, T-2.5-eps, T-fn21, K-70..77.
 
-    For eps and s = t - 1 it is (x_t - beta_t eps / d) / sqrt(1 - beta_t).
+    Also V-eq8, V-8.6, L-2.8, L-2.10mu, G-37, G-38. For every output it is the posterior mean at
+    the x_0 it stands for; for eps and s = t - 1 that is (x_t - beta_t eps / d) / sqrt(1 - beta_t).
 
     Args:
         prediction: what the output is; "mean" is taken to be that of level s.
@@ -165,11 +169,33 @@ def predict_mean(
     Raises:
         ValueError: as `predict_x0`.
     """
-    if prediction == "mean":
-        return as_float(output, "output")
     a, b, _ = posterior_coefficients(chain, s, t)
-    noisy, clean = as_float(x_t, "x_t"), predict_x0(prediction, output, x_t, chain, t)
+    value, noisy = _pair(output, x_t)
+    if prediction == "mean":
+        return value
+    clean = predict_x0(prediction, value, noisy, chain, t)
     return per_sample(a, noisy) * clean + per_sample(b, noisy) * noisy
+
+
+def additive_noise(chain: Chain, t: Levels, x_t: Array) -> tuple[Array, Array]:
+    """The noisy sample as a denoising autoencoder sees it, x_0 plus noise.  T-fn21.
+
+    Args:
+        chain: the noising chain.
+        t: level of x_t in 1..T, a number or shape (batch,).
+        x_t: noisy samples, shape (batch, ...).
+
+    Returns:
+        x_t / c = x_0 + (d / c) eps, and the deviation d / c of its noise, shaped like t.
+
+    Raises:
+        ValueError: t is out of range or has zero SNR.
+    """
+    noisy = as_float(x_t, "x_t")
+    c, _ = _amplitudes(chain, t, noisy)
+    if np.any(c == 0):
+        raise ValueError(f"x_t at zero SNR, t = {t}, is no clean sample plus noise")
+    return noisy / c, chain.d[np.asarray(t)] / chain.c[np.asarray(t)]
 
 
 def _amplitudes(chain: Chain, t: Levels, x_t: Array) -> tuple[Array, Array]:

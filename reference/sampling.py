@@ -1,23 +1,60 @@
-r"""One step of a sampler, from level t to any cleaner level s.
+r"""Ancestral sampling: from level t to a cleaner level s, and from noise down to the data.
 
-    ancestral:  x_s = a \hat x_0 + b x_t + \sigma z,  \sigma^2 = s2 or \beta,
-    DDIM:       x_s = c_s \hat x_0 + \sqrt{1 - \bar\alpha_s - \sigma^2} \hat\epsilon + \sigma z,
-                \sigma^2 = \eta^2 s2,
+    p(x_s | x_t) = N(a \hat x_0 + b x_t, \sigma^2 I),   \sigma^2 = s2 or \beta,
 
-with beta and s2 those of the jump, so that eta = 1 is ancestral sampling on every subsequence.
+with (a, b, s2) the coefficients of the posterior and beta that of the jump. For s = t - 1 and noise
+predicted, the mean is (x_t - \beta_t / \sqrt{1 - \bar\alpha_t} \hat\epsilon) / \sqrt{\alpha_t}.
 """
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
 from .arrays import Array, as_float, per_sample, shaped_like
 from .chain import Chain, Levels
-from .parameterisations import predict_eps
-from .posterior import (
-    Variance,
-    model_variance,
-    posterior_coefficients,
-    posterior_mean_variance,
-)
+from .posterior import posterior_mean_variance
+from .variances import Variance, model_variance
+
+Denoiser = Callable[[Array, int], Array]
+"""Estimate of x_0 from (x_t, t), shaped like x_t."""
+
+Step = Callable[[int, int, Array, Array, Array], Array]
+"""x_s from (s, t, x_t, the estimate of x_0, standard normal numbers)."""
+
+
+def model_mean_variance(
+    chain: Chain,
+    s: Levels,
+    t: Levels,
+    x_t: Array,
+    x0_hat: Array,
+    variance: Variance = "posterior",
+    noise_at_end: bool = False,
+) -> tuple[Array, Array]:
+    """Mean and variance of the model's p(x_s | x_t).  K-80, G-42, T-2.5-x0, V-6.
+
+    Args:
+        chain: the noising chain.
+        s: cleaner level, a number or shape (batch,).
+        t: level of x_t, s < t.
+        x_t: noisy samples, shape (batch, ...).
+        x0_hat: the denoiser's estimate, same shape.
+        variance: "posterior" or "beta".
+        noise_at_end: keep the variance of "beta" at s = 0, which is 0 otherwise; unit Gaussian data
+            need it and other data do not want it (G-Alg2-last).
+
+    Returns:
+        The mean, shaped like x_t, and sigma^2, the variance and not its root, shaped like the
+        levels.
+
+    Raises:
+        ValueError: a level is out of range, or the variance has another name.
+    """
+    mean, _ = posterior_mean_variance(chain, s, t, x0_hat, x_t)
+    spread = model_variance(chain, s, t, variance)
+    return mean, spread if noise_at_end else np.where(np.asarray(s) == 0, 0.0, spread)
 
 
 def ancestral_step(
@@ -30,7 +67,7 @@ def ancestral_step(
     variance: Variance = "posterior",
     noise_at_end: bool = False,
 ) -> Array:
-    """Draw x_s from the model's Gaussian.  V-6, V-alg2, K-80, K-81, G-42, G-Alg2, T-2.5-x0.
+    """Draw x_s, the mean plus sigma times the noise.  V-6, V-alg2, K-80, K-81, G-42, G-42-vs-54.
 
     Args:
         chain: the noising chain.
@@ -40,68 +77,59 @@ def ancestral_step(
         x0_hat: the denoiser's estimate, same shape.
         noise: standard normal numbers, same shape.
         variance: "posterior" or "beta".
-        noise_at_end: add the noise of "beta" at s = 0 too, which unit Gaussian data need and other
-            data do not want (V-alg2, G-Alg2-last); "posterior" has none there.
+        noise_at_end: see `model_mean_variance`; the papers differ (V-alg2, G-Alg2, G-Alg2-last).
 
     Raises:
-        ValueError: a level is out of range, or the variance has another name.
+        ValueError: a level is out of range, the shapes differ, or the variance has another name.
     """
-    mean, _ = posterior_mean_variance(chain, s, t, x0_hat, x_t)
-    spread = model_variance(chain, s, t, variance)
-    if not noise_at_end:
-        spread = np.where(np.asarray(s) == 0, 0.0, spread)
+    mean, spread = model_mean_variance(chain, s, t, x_t, x0_hat, variance, noise_at_end)
     return mean + per_sample(np.sqrt(spread), mean) * shaped_like(noise, mean, "noise")
 
 
-def ddim_variance(chain: Chain, s: Levels, t: Levels, eta: float) -> Array:
-    """Noise variance eta^2 s2 of a DDIM step on a subsequence.  L-tau, L-2.14, L-tau-etamax.
-
-    Args:
-        chain: the noising chain.
-        s: cleaner level.
-        t: noisier level.
-        eta: at least 0; 0 is deterministic, 1 ancestral; at most sqrt((1 - alpha_bar_t) / beta).
-
-    Raises:
-        ValueError: eta is negative, or so large that 1 - alpha_bar_s - sigma^2 < 0 (L-2.13).
-    """
-    if not eta >= 0:
-        raise ValueError(f"eta must be at least 0, got {eta}")
-    sigma2 = eta**2 * posterior_coefficients(chain, s, t).s2
-    room = chain.one_minus_alpha_bar[np.asarray(s)]
-    if np.any(sigma2 > room * (1 + 1e-12)):
-        raise ValueError(f"eta = {eta} asks for more noise than level s = {s} holds")
-    return np.asarray(np.minimum(sigma2, room))
-
-
-def ddim_step(
+def ancestral_sample(
     chain: Chain,
-    s: Levels,
-    t: Levels,
-    x_t: Array,
-    x0_hat: Array,
+    denoiser: Denoiser,
+    levels: Sequence[int],
     noise: Array,
-    eta: float = 0.0,
+    variance: Variance = "posterior",
+    noise_at_end: bool = False,
 ) -> Array:
-    """Draw x_s from the non-Markovian family.  L-2.13, L-Lemma2.1, L-DDIM-det, L-DDIM-mean, L-tau.
-
-    The noise in x_t is recomputed from x0_hat, so a clipped estimate stays consistent.
+    """Samples of the model, by ancestral steps from noise.  V-6, V-alg2, G-Alg2, G-Alg2-last.
 
     Args:
         chain: the noising chain.
-        s: cleaner level, a number or shape (batch,).
-        t: level of x_t, s < t.
-        x_t: noisy samples, shape (batch, ...).
-        x0_hat: the denoiser's estimate, same shape.
-        noise: standard normal numbers, same shape; unused where eta = 0.
-        eta: see `ddim_variance`.
+        denoiser: the model.
+        levels: levels to visit, as in `descend`.
+        noise: standard normal numbers, as in `descend`.
+        variance: "posterior" or "beta".
+        noise_at_end: see `model_mean_variance`.
 
     Raises:
-        ValueError: a level is out of range or eta too large.
+        ValueError: the levels or the noise do not fit, or the variance has another name.
     """
-    clean, sigma2 = as_float(x0_hat, "x0_hat"), ddim_variance(chain, s, t, eta)
-    eps = predict_eps("x0", clean, x_t, chain, t)
-    level = np.asarray(s)
-    direction = np.sqrt(chain.one_minus_alpha_bar[level] - sigma2)
-    mean = per_sample(chain.c[level], clean) * clean + per_sample(direction, eps) * eps
-    return mean + per_sample(np.sqrt(sigma2), mean) * shaped_like(noise, mean, "noise")
+    step = partial(ancestral_step, chain, variance=variance, noise_at_end=noise_at_end)
+    return descend(step, denoiser, levels, noise)
+
+
+def descend(step: Step, denoiser: Denoiser, levels: Sequence[int], noise: Array) -> Array:
+    """Take a sampler from the first of its levels down to level 0.  V-alg2, G-Alg2, L-tau.
+
+    Args:
+        step: one step of the sampler.
+        denoiser: the model.
+        levels: strictly decreasing, at least two, the last one 0.
+        noise: standard normal numbers, shape (len(levels), batch, ...); the last entry is where the
+            sampler starts, entry i is used in the step to the i-th level, counted from 0 upwards.
+
+    Raises:
+        ValueError: the levels do not decrease to 0, or the noise has another length.
+    """
+    draws, path = as_float(noise, "noise"), list(levels)
+    if len(path) < 2 or path[-1] != 0 or any(s >= t for t, s in pairwise(path)):
+        raise ValueError(f"levels must decrease strictly and end at 0, got {path}")
+    if draws.shape[:1] != (len(path),):
+        raise ValueError(f"noise must have {len(path)} entries, one a level, got {draws.shape[:1]}")
+    x: Array = draws[-1]
+    for (t, s), z in zip(pairwise(path), draws[-2::-1], strict=True):
+        x = step(s, t, x, denoiser(x, t), z)
+    return x

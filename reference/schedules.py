@@ -7,12 +7,12 @@ written so that no digits cancel, since every coefficient is later taken from th
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Array
+from .arrays import Array, as_float
 from .chain import Chain
 
 
 def linear_schedule(steps: int, first: float = 1e-4, last: float = 0.02) -> Chain:
-    """Betas in arithmetic progression from `first` to `last`.  T-2.6-linear, V-5.2, G-3.
+    """Betas in arithmetic progression.  T-2.6-linear, V-5.2, G-3, G-3.3, K-2.1.
 
     Args:
         steps: T >= 1; a single step has beta `first`.
@@ -20,14 +20,17 @@ def linear_schedule(steps: int, first: float = 1e-4, last: float = 0.02) -> Chai
         last: beta_T in (0, 1].
 
     Raises:
-        ValueError: steps < 1 or a beta leaves its range.
+        TypeError: steps is not an integer.
+        ValueError: steps < 1 or an end leaves its range.
     """
     _check_steps(steps)
+    if not 0 < first < 1 or not 0 < last <= 1:
+        raise ValueError(f"first, last must lie in (0, 1), (0, 1], got {first}, {last}")
     return Chain(np.linspace(first, last, steps))
 
 
 def cosine_schedule(steps: int, offset: float = 0.008, clip: float = 0.999) -> Chain:
-    r"""Signal power proportional to cos^2, betas clipped.  T-2.6-cosine, G-46..48.
+    r"""Signal power proportional to cos^2, betas clipped.  T-2.6-cosine, G-3, G-3.3, G-46..48.
 
     With phi_t = (1 - t/T) / (1 + offset) pi/2, alpha_bar_t = sin^2 phi_t / sin^2 phi_0 before
     clipping and beta_t = sin(phi_{t-1} - phi_t) sin(phi_{t-1} + phi_t) / sin^2 phi_{t-1}, where
@@ -39,11 +42,12 @@ def cosine_schedule(steps: int, offset: float = 0.008, clip: float = 0.999) -> C
         clip: largest beta, in (0, 1]; 1 leaves beta_T = 1, zero terminal SNR.
 
     Raises:
-        ValueError: steps < 1, offset < 0 or clip outside (0, 1].
+        TypeError: steps is not an integer.
+        ValueError: steps < 1, offset < 0 or infinite, or clip outside (0, 1].
     """
     _check_steps(steps)
-    if not offset >= 0:
-        raise ValueError(f"offset must be at least 0, got {offset}")
+    if not 0 <= offset < np.inf:
+        raise ValueError(f"offset must be finite and at least 0, got {offset}")
     if not 0 < clip <= 1:
         raise ValueError(f"clip must lie in (0, 1], got {clip}")
     angle = np.pi / 2 / (1 + offset) / steps
@@ -84,12 +88,30 @@ def linear_log_snr_schedule(steps: int, first: float = 9.2, last: float = -10.1)
         last: log SNR at level T.
 
     Raises:
-        ValueError: steps < 1 or first <= last.
+        TypeError: steps is not an integer.
+        ValueError: steps < 1, first <= last, or one of them is not finite.
     """
     _check_steps(steps)
-    if not first > last:
-        raise ValueError(f"first must be greater than last = {last}, got {first}")
+    if not np.inf > first > last > -np.inf:
+        raise ValueError(f"first must be greater than last, both finite, got {first}, {last}")
     return log_snr_schedule(np.linspace(last, first, steps)[::-1])
+
+
+def alpha_bar_schedule(alpha_bars: ArrayLike) -> Chain:
+    """Chain through given signal powers, beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}.  G-48.
+
+    Args:
+        alpha_bars: at levels 1..T, shape (T,), strictly decreasing from below 1; only the last may
+            be 0.
+
+    Raises:
+        ValueError: alpha_bars is empty, leaves its range or does not decrease strictly.
+    """
+    powers = as_float(alpha_bars, "alpha_bars")
+    levels = np.concatenate([[1.0], np.ravel(powers)])
+    if powers.ndim != 1 or powers.size == 0 or np.any(np.diff(levels) >= 0) or levels[-1] < 0:
+        raise ValueError(f"alpha_bars must decrease strictly from below 1 to at least 0: {powers}")
+    return Chain(-np.diff(levels) / levels[:-1])
 
 
 def lambda_schedule(lambdas: ArrayLike) -> Chain:
@@ -108,6 +130,8 @@ def lambda_schedule(lambdas: ArrayLike) -> Chain:
 
 
 def _check_steps(steps: int) -> None:
+    if not isinstance(steps, int | np.integer):
+        raise TypeError(f"steps must be an integer, got {steps!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
 

@@ -64,3 +64,14 @@ def quad_kl(mean_q: float, sd_q: float, mean_p: float, sd_p: float) -> float:
 
     reach = 13 * sd_q
     return float(integrate.fixed_quad(integrand, mean_q - reach, mean_q + reach, n=200)[0])
+
+
+def normal_grid(dimensions: int, nodes: int) -> tuple[Array, Array]:
+    """Gauss-Hermite grid of independent unit normals: points (dimensions, N), probabilities (N,).
+
+    Exact for polynomials of degree 2 nodes - 1 in each variable.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    points = np.stack([axis.ravel() for axis in np.meshgrid(*[x] * dimensions)])
+    weights = np.prod([axis.ravel() for axis in np.meshgrid(*[w] * dimensions)], axis=0)
+    return points, np.asarray(weights / weights.sum(), dtype=np.float64)

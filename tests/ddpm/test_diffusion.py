@@ -8,7 +8,8 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
-from ddpm.reference.posterior import model_variance, posterior_mean_variance
+from ddpm.reference.posterior import posterior_mean_variance
+from ddpm.reference.variances import model_variance
 from ddpm.schedule import Schedule
 from ddpm.verify.oracles import condition, joint_covariance
 from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, seeds, shapes

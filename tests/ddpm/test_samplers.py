@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from ddpm.levels import trailing
 from ddpm.predictions import Prediction
 from ddpm.reference.chain import Chain
+from ddpm.reference.ddim import ddim_step
 from ddpm.reference.parameterisations import predict_x0
-from ddpm.reference.sampling import ancestral_step, ddim_step
+from ddpm.reference.sampling import ancestral_step
 from ddpm.samplers import StepTable, Variance, ancestral_table, ddim_table
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, betas, generators, moderate_betas, subsequences

@@ -15,8 +15,9 @@ from ddpm.levels import trailing
 from ddpm.predictions import x0_coefficients
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
+from ddpm.reference.ddim import ddim_step
 from ddpm.reference.posterior import posterior_coefficients
-from ddpm.reference.sampling import ancestral_step, ddim_step
+from ddpm.reference.sampling import ancestral_step
 from ddpm.samplers import Variance, ddim_table
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, moderate_betas, seeds

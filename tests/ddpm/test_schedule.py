@@ -97,10 +97,13 @@ def test_float32_tables_of_custom_betas(values: Array) -> None:
 
 
 def conditioning(schedule: Schedule, s: Tensor, t: Tensor) -> Array:
-    """Relative error of 1 - exp(log_snr_t - log_snr_s) when the two hold a few roundings each."""
+    """Relative error of the exponentials of two log-SNRs that hold a few roundings each.
+
+    That of their difference does not grow where the difference is small.
+    """
     g = schedule.log_snr
     size = torch.where(s > 0, g[s].abs(), 0.0) + torch.where(g[t].isfinite(), g[t].abs(), 0.0)
-    return (16 * EPS * (1 + size) * (1 + 1 / (g[s] - g[t]))).numpy()
+    return (16 * EPS * (1 + size)).numpy()
 
 
 @settings(max_examples=60)
@@ -170,6 +173,35 @@ def test_zero_terminal_snr(values: Array) -> None:
     assert b == 0
     torch.testing.assert_close(a, schedule.alpha_bar[-2].sqrt(), rtol=1e-15, atol=0)
     torch.testing.assert_close(variance, schedule.one_minus_alpha_bar[-2], rtol=1e-15, atol=0)
+
+
+def test_steps_far_smaller_than_a_rounding_of_the_log_snr() -> None:
+    # The log-SNR is about -13,815, where float64 numbers lie 1.8e-12 apart.
+    betas = np.array([0.999] * 2000 + [1e-12] * 1000)
+    chain, schedule = Chain(betas), Schedule.from_betas(betas.tolist())
+    s, t = torch.tensor([2000, 2500, 1000]), torch.tensor([2001, 3000, 3000])
+    got = torch.stack([schedule.step_beta(s, t), *schedule.posterior(s, t)]).numpy()
+    want = np.stack(
+        [
+            chain.beta(s.numpy(), t.numpy()),
+            *posterior_coefficients(chain, s.numpy(), t.numpy()),
+        ]
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-300)
+    # Hardly any signal is left, so that log SNR falls as log alpha_bar does.
+    lost = -chain.log_signal_ratio(s.numpy(), t.numpy()).high
+    np.testing.assert_allclose(schedule.fall(s, t), lost, rtol=1e-12)
+    assert float(schedule.fall(t[0], t[0])) == 0
+
+
+def test_what_rounding_took_is_less_than_a_rounding() -> None:
+    schedule = Schedule.from_betas([*np.geomspace(1e-10, 0.5, 999).tolist(), 1.0])
+    assert schedule.rounding is not None
+    assert schedule.rounding.shape == schedule.log_snr.shape
+    assert schedule.rounding[0] == schedule.rounding[-1] == 0
+    lost = schedule.rounding[1:-1].abs().numpy()
+    np.testing.assert_array_less(lost, np.spacing(schedule.log_snr[1:-1].abs().numpy()))
+    assert np.count_nonzero(lost) > 100
 
 
 def test_snr_drop_where_the_snr_underflows() -> None:
