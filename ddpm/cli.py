@@ -213,16 +213,17 @@ def verify(
     from ddpm.extras import require_extra
 
     require_extra("ddpm verify", "verify", *PROVERS)
-    from ddpm.commands import verify as command
+    if accuracy:
+        from ddpm.commands.accuracy import print_accuracy
 
-    holds = (
-        command.print_accuracy(as_json)
-        if accuracy
-        else command.verify(
+        holds = print_accuracy(as_json)
+    else:
+        from ddpm.commands.verify import verify_ledger
+
+        holds = verify_ledger(
             [*(ids or []), *(paper or [])],
             jobs=jobs, seed=seed, examples=examples, as_json=as_json, html=html,
-        )
-    )  # fmt: skip
+        )  # fmt: skip
     if not holds:
         raise typer.Exit(1)
 

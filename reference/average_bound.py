@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 
 from .arrays import Array
 from .augmentation import reverse_step_kl, terminal_kl
@@ -154,13 +155,14 @@ def moment_matched_gap(chain: Chain, data: Mixture, reach: float, nodes: int) ->
     clean = width * np.exp(log_data)
     if abs(clean.sum() - 1) > 1e-6:
         raise ValueError(f"reach and nodes must hold the data, got mass {clean.sum()}")
-    model = np.exp(log_density(x[:, None], 0.0, 1.0))
+    log_model = log_density(x[:, None], 0.0, 1.0)
     paths = terminal_kl(data, chain)
     for t in range(chain.steps, 0, -1):
         mean, variance = exact_reverse_moments(data, chain, t - 1, t, x)
-        model = width * np.exp(log_density(x[:, None, None], mean[:, None], variance)) @ model
+        steps = log_density(x[:, None, None], mean[:, None], variance)
+        log_model = np.log(width) + np.asarray(logsumexp(steps + log_model, axis=1))
         paths += reverse_step_kl(data, chain, t - 1, t)
-    divergence = float(clean @ (log_data - np.log(model)))
+    divergence = float(clean @ (log_data - log_model))
     return MatchedGap(paths - divergence, divergence)
 
 

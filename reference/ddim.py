@@ -45,8 +45,7 @@ def ddim_coefficients(chain: Chain, s: Levels, t: Levels, sigma2: ArrayLike) -> 
 def largest_eta(chain: Chain, s: Levels, t: Levels) -> Array:
     """Largest eta that leaves 1 - alpha_bar_s - sigma^2 >= 0, at least 1.  L-tau-etamax, L-2.13.
 
-    It is sqrt((1 - alpha_bar_t) / beta) with the beta of the jump; infinite at s = 0, where sigma
-    is 0 for every eta.
+    sqrt((1 - alpha_bar_t) / beta), beta that of the jump; infinite at s = 0, where sigma is 0.
 
     Args:
         chain: the noising chain.
@@ -81,7 +80,7 @@ def ddim_mean(
     """Mean of q_sigma(x_s | x_t, x_0) from x_t and the noise in it.  L-DDIM-mean.
 
     x_t / sqrt(alpha) + (sqrt(1 - alpha_bar_s - sigma^2) - sqrt((1 - alpha_bar_t) / alpha)) eps
-    with the alpha of the jump. It needs signal in x_t; `ddim_step` does not.
+    with the alpha of the jump; it needs signal in x_t, which `ddim_step` does not.
 
     Args:
         chain: the noising chain.
@@ -94,7 +93,8 @@ def ddim_mean(
     Raises:
         ValueError: a level is out of range, x_t holds no signal, or sigma2 leaves its range.
     """
-    noisy, weight = as_float(x_t, "x_t"), _noise_weight(chain, s, t, sigma2)
+    noisy = as_float(x_t, "x_t")
+    weight = _noise_weight(chain, s, t, _admissible(chain, s, t, sigma2))
     scaled = noisy / per_sample(root_exp(chain.log_signal_ratio(s, t)).high, noisy)
     return scaled + per_sample(weight.high, noisy) * shaped_like(eps, noisy, "eps")
 
@@ -114,8 +114,8 @@ def ddim_kl_weight(chain: Chain, s: Levels, t: Levels, sigma2: ArrayLike) -> Arr
     Raises:
         ValueError: a level is out of range, x_t holds no signal, or sigma2 leaves its range.
     """
-    weight = _noise_weight(chain, s, t, sigma2)
-    variance = as_float(sigma2, "sigma2")
+    variance = _admissible(chain, s, t, sigma2)
+    weight = _noise_weight(chain, s, t, variance)
     if np.any(variance == 0):
         raise ValueError(f"sigma2 must be positive, got {variance}: at 0 the weight is infinite")
     return (weight * weight / DoubleDouble.of(2 * variance)).high
@@ -162,8 +162,8 @@ def ddim_sample(
     Args:
         chain: the noising chain.
         denoiser: the model.
-        levels: levels to visit, as in `sampling.descend`.
-        noise: standard normal numbers, as in `sampling.descend`.
+        levels: as in `sampling.descend`.
+        noise: as in `sampling.descend`.
         eta: see `ddim_variance`.
 
     Raises:
@@ -214,9 +214,8 @@ def ddim_path(chain: Chain, x0: Array, noise: Array) -> Array:
 
 def _admissible(chain: Chain, s: Levels, t: Levels, sigma2: ArrayLike) -> Array:
     low, _ = checked_pair(s, t, chain.steps)
-    variance = as_float(sigma2, "sigma2")
-    if np.any((variance < 0) | (variance > chain.one_minus_alpha_bar[low])):
-        room = chain.one_minus_alpha_bar[low]
+    variance, room = as_float(sigma2, "sigma2"), chain.one_minus_alpha_bar[low]
+    if np.any((variance < 0) | (variance > room)):
         raise ValueError(f"sigma2 must lie in [0, 1 - alpha_bar_s], here {room}, got {variance}")
     return variance
 
@@ -246,9 +245,8 @@ def _weights(
     return chain.amplitude(s) - chain.amplitude(t) * b, b
 
 
-def _noise_weight(chain: Chain, s: Levels, t: Levels, sigma2: ArrayLike) -> DoubleDouble:
+def _noise_weight(chain: Chain, s: Levels, t: Levels, variance: Array) -> DoubleDouble:
     """Weight of the noise in `ddim_mean`."""
-    variance = _admissible(chain, s, t, sigma2)
     if np.any(chain.amplitude(t).high == 0):
         raise ValueError(f"t must be a level with signal, got {t}: eps alone does not tell x_0")
     rest = _root(chain.noise(s) - DoubleDouble.of(variance))

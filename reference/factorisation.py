@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from .arrays import Array, as_float, shaped_like
 from .chain import Chain
 from .forward import forward_step
+from .gaussian import log_density
 
 
 def forward_log_density(chain: Chain, path: ArrayLike) -> Array:
@@ -32,7 +33,7 @@ def forward_log_density(chain: Chain, path: ArrayLike) -> Array:
     if levels.shape[0] != chain.steps + 1:
         raise ValueError(f"path must have {chain.steps + 1} levels, got {levels.shape[0]}")
     means, variances = forward_step(levels[:-1], chain.betas)
-    return np.asarray(_log_density(levels[1:], means, variances).sum(axis=0))
+    return np.asarray(_step_densities(levels[1:], means, variances).sum(axis=0))
 
 
 def reverse_log_density(
@@ -62,11 +63,11 @@ def reverse_log_density(
         ValueError: the shapes do not fit, or a variance is not positive.
     """
     levels = _checked_path(path)
-    steps = _log_density(levels[:-1], shaped_like(means, levels[:-1], "means"), variances)
+    steps = _step_densities(levels[:-1], shaped_like(means, levels[:-1], "means"), variances)
     if not 0 < terminal_variance < np.inf:
         raise ValueError(f"terminal_variance must be positive, got {terminal_variance}")
     end = np.broadcast_to(as_float(terminal_mean, "terminal_mean"), levels[-1:].shape)
-    start = _log_density(levels[-1:], end, [terminal_variance])
+    start = _step_densities(levels[-1:], end, [terminal_variance])
     return np.asarray(start[0] + steps.sum(axis=0))
 
 
@@ -100,13 +101,13 @@ def _checked_path(path: ArrayLike) -> Array:
     return levels
 
 
-def _log_density(x: Array, mean: Array, variance: ArrayLike) -> Array:
+def _step_densities(x: Array, mean: Array, variance: ArrayLike) -> Array:
     """Log N(x; mean, variance) of each step and sample, shape (steps, batch)."""
     spread = as_float(variance, "variances")
     if spread.shape != x.shape[: spread.ndim]:
         raise ValueError(f"variances must lead the shape {x.shape}, got {spread.shape}")
     if np.any(spread <= 0):
         raise ValueError(f"variances must be positive, got {spread.min()}")
-    wide = spread.reshape(spread.shape + (1,) * (x.ndim - spread.ndim))
-    terms = -((x - mean) ** 2 / wide + np.log(2 * np.pi * wide)) / 2
-    return np.asarray(terms.reshape(*x.shape[:2], -1).sum(axis=2))
+    wide = np.broadcast_to(spread.reshape(spread.shape + (1,) * (x.ndim - spread.ndim)), x.shape)
+    elements = log_density(x[..., None], mean[..., None], wide)
+    return np.asarray(elements.sum(axis=tuple(range(2, x.ndim))))

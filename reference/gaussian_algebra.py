@@ -207,7 +207,7 @@ def cholesky_factor(covariance: ArrayLike, name: str) -> Array:
     """
     matrix = _symmetric(covariance, name)
     try:
-        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+        return np.asarray(np.linalg.cholesky(matrix))
     except np.linalg.LinAlgError as error:
         raise ValueError(f"{name} must be positive definite, got {matrix}") from error
 

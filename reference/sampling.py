@@ -130,6 +130,6 @@ def descend(step: Step, denoiser: Denoiser, levels: Sequence[int], noise: Array)
     if draws.shape[:1] != (len(path),):
         raise ValueError(f"noise must have {len(path)} entries, one a level, got {draws.shape[:1]}")
     x: Array = draws[-1]
-    for (t, s), z in zip(pairwise(path), draws[-2::-1], strict=True):
-        x = step(s, t, x, denoiser(x, t), z)
+    for i, (t, s) in enumerate(pairwise(path), start=2):
+        x = step(s, t, x, denoiser(x, t), draws[-i])
     return x

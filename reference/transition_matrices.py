@@ -58,9 +58,8 @@ def gaussian_matrix(beta: float, states: int) -> Array:
     n = np.arange(1 - states, states)
     law = np.exp(-4 * n**2 / ((states - 1) ** 2 * beta))
     law = law / law.sum()
-    distance = np.arange(states)[:, None] - np.arange(states)
-    matrix = np.where(distance == 0, 0.0, law[distance + states - 1])
-    return matrix + np.diag(1 - matrix.sum(axis=1))
+    matrix = law[np.arange(states)[:, None] - np.arange(states) + states - 1]
+    return np.asarray(matrix + np.diag(1 - matrix.sum(axis=1)))
 
 
 def _check(beta: float, states: int, largest: float) -> None:

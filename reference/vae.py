@@ -144,7 +144,7 @@ def elbo_by_draw(
         varies less depends on the case.
     """
     z = reparametrised(mean, log_variance, noise)
-    log_ratio = np.sum(as_float(noise, "noise") ** 2 + log_variance - z**2, axis=-1) / 2
+    log_ratio = np.sum(as_float(noise, "noise") ** 2 + log_variance - z**2, axis=1) / 2
     return np.asarray(log_likelihood(z) + log_ratio)
 
 

@@ -25,7 +25,7 @@ PRODUCTION = {
 VERIFY = PRODUCTION | {
     "scipy", "mpmath", "hypothesis", "latex2mathml", "jinja2", "markupsafe", "pygments", "tomli",
 }  # fmt: skip
-VERIFY_COMMANDS = {"ddpm/commands/verify.py", "ddpm/commands/figures.py"}
+VERIFY_COMMANDS = {f"ddpm/commands/{name}.py" for name in ("verify", "figures", "accuracy")}
 
 
 def allowed_for(path: Path) -> set[str]:

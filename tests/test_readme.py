@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.commands import accuracy
+from ddpm.verify.ledger import by_id
 from tests.cli.command import SMALL, run_here
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,11 @@ def quick(command: str) -> list[str]:
         arguments[arguments.index("--steps") + 1] = "5"
     if arguments[0] == "eval":
         arguments += ["--num", "10", "--max-images", "20"]
+    if arguments[0] == "verify":
+        few = "--accuracy" in arguments or any(word[0].isupper() for word in arguments)
+        return [*arguments, "--examples", "2", *([] if few else ["K-60"])]
+    if arguments[0] == "figures":
+        return arguments
     return [*arguments, "--device", "cpu"]
 
 
@@ -51,6 +58,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             tmp_path / "my-images" / f"{i}.png"
         )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(accuracy, "LENGTHS", (1, 2))
     return tmp_path
 
 
@@ -58,6 +66,13 @@ def test_the_readme_shows_commands_and_snippets() -> None:
     assert any(c.startswith("make train") for c in commands())
     assert any(c.startswith("ddpm train") for c in commands())
     assert blocks("python")
+
+
+def test_the_readme_counts_the_ledger() -> None:
+    statements = by_id()
+    wrong = [name for name, s in statements.items() if s.status == "misprint"]
+    assert f"**{len(statements)} formulas, claims and algorithms**" in README
+    assert f"**{len(wrong)} of the places are\nwrong as printed**" in README
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md"])

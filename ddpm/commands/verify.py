@@ -32,7 +32,7 @@ from ddpm.verify.verdict import (
 STATUS_COLOUR = {"right": "green", "derived": "green", "loose": "yellow", "misprint": "magenta"}
 
 
-def verify(
+def verify_ledger(
     wanted: Sequence[str],
     *,
     jobs: int | None,

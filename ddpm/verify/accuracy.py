@@ -4,6 +4,9 @@ The truth has 60 digits and starts from the float64 betas as they are. Errors ar
 of the last place of the number nearest to the truth, float64 for the reference, float32 for
 production. What other libraries do - a running product of 1 - beta, then 1 - that product, then
 differences - is computed here in both precisions and held against the same truth.
+
+A step of DDIM has the mean a x_0 + b x_t, and b^2 (1 - alpha_bar_t) is its radicand
+1 - alpha_bar_s - sigma^2; x_0 is k_x x_t + k_out eps.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -106,12 +109,12 @@ def accuracy_rows(
 def accuracy_table(rows: Sequence[AccuracyRow]) -> Table:
     """The rows as a table for the terminal."""
     table = Table(title="Largest error in units of the last place")
-    table.add_column("quantity")
+    table.add_column("quantity", no_wrap=True)
     for heading in (
         "reference\nfloat64",
         "production\nfloat32",
-        "as elsewhere\nfloat32",
-        "as elsewhere\nfloat64",
+        "elsewhere\nfloat32",
+        "elsewhere\nfloat64",
     ):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -214,14 +217,14 @@ def _coefficients(signal_s: mp.mpf, signal_t: mp.mpf, single: bool) -> dict[str,
         "posterior a": a,
         "posterior b": mp.sqrt(alpha) * noise_s / noise_t,
         "posterior variance": s2,
-        "x0 from x_t, eps given": 1 / mp.sqrt(signal_t) if snr else mp.nan,
-        "x0 from eps, x_t given": -1 / mp.sqrt(snr) if snr else mp.nan,
+        "k_x, eps-prediction": 1 / mp.sqrt(signal_t) if snr else mp.nan,
+        "k_out, eps-prediction": -1 / mp.sqrt(snr) if snr else mp.nan,
     }
     for eta in ETAS:
         share = mp.sqrt((noise_s - eta**2 * s2) / noise_t)
-        found[f"DDIM sigma, eta = {eta}"] = eta * mp.sqrt(s2)
-        found[f"DDIM weight of x_t, eta = {eta}"] = share
-        found[f"DDIM weight of x0, eta = {eta}"] = mp.sqrt(signal_s) - mp.sqrt(signal_t) * share
+        found[f"DDIM sigma, eta {eta}"] = eta * mp.sqrt(s2)
+        found[f"DDIM b, eta {eta}"] = share
+        found[f"DDIM a, eta {eta}"] = mp.sqrt(signal_s) - mp.sqrt(signal_t) * share
     return found | {
         "bound weight of eps": weight / snr if snr else mp.nan,
         "bound weight of x0": weight,
@@ -245,10 +248,10 @@ def _reference(chain: Chain, pairs: Pairs) -> Values:
         "posterior a": a,
         "posterior b": b,
         "posterior variance": s2,
-        "x0 from x_t, eps given": _where(
+        "k_x, eps-prediction": _where(
             signal, lambda i: predict_x0("eps", zero[i], one[i], chain, t[i])
         ),
-        "x0 from eps, x_t given": _where(
+        "k_out, eps-prediction": _where(
             signal, lambda i: predict_x0("eps", one[i], zero[i], chain, t[i])
         ),
         "bound weight of eps": _where(
@@ -259,9 +262,9 @@ def _reference(chain: Chain, pairs: Pairs) -> Values:
         "simple weight": _where(pairs.single, lambda i: simple_weight(chain, t[i])),
     }
     for eta in ETAS:
-        found[f"DDIM sigma, eta = {eta}"] = ddim_step(chain, s, t, zero, zero, one, eta)
-        found[f"DDIM weight of x_t, eta = {eta}"] = ddim_step(chain, s, t, one, zero, zero, eta)
-        found[f"DDIM weight of x0, eta = {eta}"] = ddim_step(chain, s, t, zero, one, zero, eta)
+        found[f"DDIM sigma, eta {eta}"] = ddim_step(chain, s, t, zero, zero, one, eta)
+        found[f"DDIM b, eta {eta}"] = ddim_step(chain, s, t, one, zero, zero, eta)
+        found[f"DDIM a, eta {eta}"] = ddim_step(chain, s, t, zero, one, zero, eta)
     return found
 
 
@@ -287,15 +290,15 @@ def _production(schedule: Schedule, pairs: Pairs) -> Values:
         "posterior a": step[:, 2],
         "posterior b": step[:, 3],
         "posterior variance": schedule.posterior(s, t)[2],
-        "x0 from x_t, eps given": step[:, 0],
-        "x0 from eps, x_t given": step[:, 1],
+        "k_x, eps-prediction": step[:, 0],
+        "k_out, eps-prediction": step[:, 1],
         "bound weight of x0": schedule.snr_drop[single] / 2,
     }
     for eta in ETAS:
         step = _rows(schedule, pairs, partial(ddim_table, schedule, "eps", eta=eta))
-        found[f"DDIM sigma, eta = {eta}"] = step[:, 4]
-        found[f"DDIM weight of x_t, eta = {eta}"] = step[:, 3]
-        found[f"DDIM weight of x0, eta = {eta}"] = step[:, 2]
+        found[f"DDIM sigma, eta {eta}"] = step[:, 4]
+        found[f"DDIM b, eta {eta}"] = step[:, 3]
+        found[f"DDIM a, eta {eta}"] = step[:, 2]
     return {name: value.float().numpy() for name, value in found.items()}
 
 
@@ -330,8 +333,8 @@ def _peers(betas: NDArray[np.floating[Any]], pairs: Pairs) -> Values:
             "posterior a": a,
             "posterior b": b,
             "posterior variance": s2,
-            "x0 from x_t, eps given": np.sqrt(1 / signal_t),
-            "x0 from eps, x_t given": -np.sqrt(1 / signal_t - 1),
+            "k_x, eps-prediction": np.sqrt(1 / signal_t),
+            "k_out, eps-prediction": -np.sqrt(1 / signal_t - 1),
             "bound weight of eps": beta**2 / (2 * s2 * (1 - beta) * noise_t),
             "bound weight of x0": drop / 2,
             "bound weight of v": drop / 2 * noise_t,
@@ -340,7 +343,7 @@ def _peers(betas: NDArray[np.floating[Any]], pairs: Pairs) -> Values:
         for eta in map(kind, ETAS):
             sigma = eta * np.sqrt(noise_s / noise_t) * np.sqrt(1 - signal_t / signal_s)
             share = np.sqrt(noise_s - sigma**2) / np.sqrt(noise_t)
-            found[f"DDIM sigma, eta = {eta}"] = sigma
-            found[f"DDIM weight of x_t, eta = {eta}"] = share
-            found[f"DDIM weight of x0, eta = {eta}"] = np.sqrt(signal_s) - np.sqrt(signal_t) * share
+            found[f"DDIM sigma, eta {eta}"] = sigma
+            found[f"DDIM b, eta {eta}"] = share
+            found[f"DDIM a, eta {eta}"] = np.sqrt(signal_s) - np.sqrt(signal_t) * share
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ddpm import extras
+from ddpm.commands import accuracy
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.verify.injection import injected
 from ddpm.verify.proofs.posterior import denominator_of_the_last_level
@@ -106,6 +107,17 @@ def test_the_page_keeps_an_earlier_one(capfd: pytest.CaptureFixture[str], tmp_pa
     assert "page-2.html" in capfd.readouterr().out
     assert (tmp_path / "page-2.html").read_text() == "precious"
     assert "<math" in path.read_text()
+
+
+def test_accuracy(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "LENGTHS", (1, 10))
+    assert run_here("verify", "--accuracy") == 0
+    assert "posterior variance" in capfd.readouterr().out
+    assert run_here("verify", "--accuracy", "--json") == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert {"quantity", "reference_ulp", "production_ulp"} <= set(rows[0])
+    monkeypatch.setattr(accuracy, "REFERENCE_ULP", 0.01)
+    assert run_here("verify", "--accuracy") == 1
 
 
 def test_figures_are_written_once(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -80,3 +80,9 @@ def test_a_gap_has_two_numbers() -> None:
     assert isinstance(got, MatchedGap)
     assert isinstance(got.gap, float)
     assert isinstance(got.divergence, float)
+
+
+def test_a_wide_grid_does_no_harm() -> None:
+    data = Mixture(np.full(2, 0.5), np.array([-0.9, 0.9]), np.full(2, 0.19))
+    want = moment_matched_gap(CHAIN, data, 7.0, 141)
+    np.testing.assert_allclose(moment_matched_gap(CHAIN, data, 42.0, 841), want, rtol=1e-9)

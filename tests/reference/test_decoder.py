@@ -43,7 +43,7 @@ def test_shapes() -> None:
 
 def test_values_off_the_grid_are_refused() -> None:
     with pytest.raises(ValueError, match="256 grey levels"):
-        decoder_log_likelihood(0.0, 0.0, 1.0)
+        decoder_log_likelihood([1.0, 0.0], 0.0, 1.0)
     for beyond in (1.125, -1.125):
         with pytest.raises(ValueError, match="17 grey levels"):
             decoder_log_likelihood(beyond, 0.0, 1.0, 17)

@@ -6,6 +6,7 @@ from ddpm.reference.embedding import frequencies, shift_matrix, sinusoidal_embed
 
 def test_shapes() -> None:
     assert frequencies(2).tolist() == [1]
+    np.testing.assert_allclose(frequencies(4), [1, 0.01], rtol=1e-15)
     assert sinusoidal_embedding(3, 8).shape == (8,)
     assert sinusoidal_embedding(np.zeros((2, 3)), 4).shape == (2, 3, 4)
     assert sinusoidal_embedding([], 4).shape == (0, 4)

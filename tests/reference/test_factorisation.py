@@ -59,5 +59,7 @@ def test_refused_steps() -> None:
             reverse_log_density(PATH, PATH[1:], [0.1, wrong])
         with pytest.raises(ValueError, match=f"terminal_variance must be positive, got {wrong}"):
             reverse_log_density(PATH, PATH[1:], [0.1, 0.2], terminal_variance=wrong)
+    with pytest.raises(ValueError, match="terminal_variance must be positive, got inf"):
+        reverse_log_density(PATH, PATH[1:], [0.1, 0.2], terminal_variance=np.inf)
     with pytest.raises(ValueError, match="terminal_mean must be finite"):
         reverse_log_density(PATH, PATH[1:], [0.1, 0.2], np.nan)

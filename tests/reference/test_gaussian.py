@@ -66,7 +66,13 @@ def test_refused_numbers_and_infinities() -> None:
     with pytest.raises(ValueError, match="mean_p must be finite"):
         kl_isotropic([0.0], 1.0, [np.inf], 1.0)
     with pytest.raises(ValueError, match="mean_q must be finite"):
+        kl_isotropic([np.nan], 1.0, [0.0], 1.0)
+    with pytest.raises(ValueError, match="mean_q must be finite"):
         kl_diagonal([np.inf], [1.0], [0.0], [1.0])
+    with pytest.raises(ValueError, match="mean_p must be finite"):
+        kl_diagonal([0.0], [1.0], [np.inf], [1.0])
+    with pytest.raises(ValueError, match="mean_p must be finite"):
+        kl_equal_variance([0.0], [np.inf], 1.0)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,16 @@ BAD: dict[str, Callable[[], object]] = {
     r"matrix must have shape \(2, 2\)": lambda: expected_quadratic_form(ZERO, EYE, WIDE, ZERO),
     r"centre must have shape \(2,\)": lambda: expected_quadratic_form(ZERO, EYE, EYE, LONG),
     "mean_y must have shape": lambda: frechet_distance(ZERO, EYE, LONG, WIDE),
+    "mean_x must have": lambda: frechet_distance(LONG, EYE, ZERO, EYE),
+    "mean_y must have": lambda: frechet_distance(ZERO, EYE, LONG, EYE),
+    "mean_x must": lambda: expected_quadratic_form(LONG, EYE, EYE, ZERO),
+    "mean_x must have s": lambda: affine_marginal(LONG, EYE, EYE, ZERO, EYE),
+    "mean_x must have sh": lambda: affine_joint(LONG, EYE, EYE, ZERO, EYE),
+    "mean_x must have sha": lambda: decorrelate(ZERO, LONG, EYE, 1),
+    "value must be finite": lambda: conditional(ZERO, EYE, [np.nan]),
+    "matrix must be finite": lambda: cross_covariance(EYE, [[np.nan, 1.0]]),
+    "matrix must be fin": lambda: affine_marginal(ZERO, EYE, [[np.nan, 1.0]], [0.0], [[1.0]]),
+    "covariance must be symmetric": lambda: cross_covariance([[1, 2], [3, 4]], EYE),
 }
 
 

@@ -57,6 +57,19 @@ def test_refused_levels_and_shapes() -> None:
         ilvr_sample(CHAIN, np.multiply, x, np.zeros((4, 3, 4)), np.zeros((4, 3, 4)), HALF)
 
 
+def test_refused_numbers() -> None:
+    x, wrong = np.zeros((1, 4)), np.full((1, 4), np.nan)
+    with pytest.raises(ValueError, match=r"^x_t must be finite"):
+        ilvr_step(CHAIN, 1, wrong, x, x, x, x, HALF)
+    with pytest.raises(ValueError, match=r"^reference must be finite"):
+        ilvr_step(CHAIN, 1, x, x, wrong, x, x, HALF)
+    noise, other = np.zeros((4, 1, 4)), np.zeros((3, 1, 4))
+    with pytest.raises(ValueError, match=r"^reference must be finite"):
+        ilvr_sample(CHAIN, np.multiply, wrong, noise, other, HALF)
+    with pytest.raises(ValueError, match=r"^reference_noise must be finite"):
+        ilvr_sample(CHAIN, np.multiply, x, noise, other + np.nan, HALF)
+
+
 def test_samples_are_made_of_steps() -> None:
     rng = np.random.default_rng(0)
     y, noise, other = (

@@ -67,7 +67,7 @@ def test_refused_levels(level: int) -> None:
 
 
 def test_refused_probabilities() -> None:
-    for wrong in ([0.5, 0.5 + 1e-8], [0.5, 0.4], [[1.0]], 1.0, [np.nan, 1.0]):
+    for wrong in ([0.5, 0.5 + 2e-9], [0.5, 0.4], [[1.0]], 1.0, [np.nan, 1.0]):
         with pytest.raises(ValueError, match=r"^probabilities must"):
             importance_weight(wrong, 1)
     with pytest.raises(ValueError, match="positive probability, got 2"):

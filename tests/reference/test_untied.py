@@ -68,3 +68,9 @@ def test_the_noise_is_exact_unless_asked_for() -> None:
 def test_data_without_variance_have_no_divergence() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         generation_gap(Chain([0.1]), 0.0, "beta")
+
+
+def test_the_first_row_of_noise_makes_the_clean_samples() -> None:
+    spread = PolynomialStep(np.array([1.0]), 4.0)
+    made = untied_sample([spread, spread], np.zeros(2), np.array([[1.0, -1.0], [7.0, 7.0]]))
+    np.testing.assert_array_equal(made, [3, -1])

@@ -17,8 +17,12 @@ LEVELS = st.integers(0, 1000)
 ROUNDED = 1e-12
 
 
-@proof("V-5.2", of=(frequencies, sinusoidal_embedding), oracle="waves to 135 digits",
-       given=(LEVELS, DIMS, PERIODS))  # fmt: skip
+@proof(
+    "V-5.2",
+    of=(frequencies, sinusoidal_embedding),
+    oracle="waves to 135 digits",
+    given=(LEVELS, DIMS, PERIODS),
+)
 def exact_waves(evidence: Evidence, t: int, dim: int, period: float) -> None:
     """The k-th sine and cosine turn 1 / period^(k / half) a level, the first one a radian."""
     half = dim // 2
@@ -32,8 +36,12 @@ def exact_waves(evidence: Evidence, t: int, dim: int, period: float) -> None:
     evidence.close(got, [*sines, *cosines], atol=ROUNDED, what="code")
 
 
-@proof("V-5.2", of=(sinusoidal_embedding, frequencies), oracle="sums of cosines of the offset",
-       given=(LEVELS, LEVELS, DIMS))  # fmt: skip
+@proof(
+    "V-5.2",
+    of=(sinusoidal_embedding, frequencies),
+    oracle="sums of cosines of the offset",
+    given=(LEVELS, LEVELS, DIMS),
+)
 def products_depend_on_the_offset(evidence: Evidence, s: int, t: int, dim: int) -> None:
     """The inner product of two codes depends on their distance; a squared norm is d / 2."""
     codes = sinusoidal_embedding([s, t], dim)
@@ -43,8 +51,12 @@ def products_depend_on_the_offset(evidence: Evidence, s: int, t: int, dim: int) 
     evidence.close(codes[0] @ codes[0], dim / 2, rtol=ROUNDED, what="squared norm")
 
 
-@proof("V-5.2", of=(shift_matrix, sinusoidal_embedding), oracle="complex exponentials",
-       given=(LEVELS, st.floats(-300, 300), DIMS, PERIODS))  # fmt: skip
+@proof(
+    "V-5.2",
+    of=(shift_matrix, sinusoidal_embedding),
+    oracle="complex exponentials",
+    given=(LEVELS, st.floats(-300, 300), DIMS, PERIODS),
+)
 def shift_is_a_rotation(evidence: Evidence, t: int, offset: float, dim: int, period: float) -> None:
     """One orthogonal matrix takes the code of every level to that of the level further on."""
     rotation = shift_matrix(offset, dim, period)

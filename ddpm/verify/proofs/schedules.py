@@ -268,9 +268,11 @@ def lambdas_are_step_amplitudes(evidence: Evidence, lambdas: list[float]) -> Non
     evidence.close(chain.c[:-1], np.cumprod([1.0, *inner]), rtol=1e-9, atol=1e-300, what="Lambda")
 
 
-@proof("T-2.6-linear", "T-2.6-cosine", "T-2.6-logsnr", of=(
-    linear_schedule, cosine_schedule, linear_log_snr_schedule, log_snr_schedule
-), oracle="the only level there is")  # fmt: skip
+@proof(
+    "T-2.6-linear", "T-2.6-cosine", "T-2.6-logsnr",
+    of=(linear_schedule, cosine_schedule, linear_log_snr_schedule, log_snr_schedule),
+    oracle="the only level there is",
+)  # fmt: skip
 def one_step(evidence: Evidence) -> None:
     """Every schedule is defined for a single step."""
     evidence.equal(linear_schedule(1).betas, [1e-4], "linear")
