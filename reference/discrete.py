@@ -208,10 +208,10 @@ def categorical_bound(
         x_t = np.flatnonzero(law)
         model = reverse(chain, t - 1, t, x_t, predict(x_t, t))
         posterior = q_posterior(chain, t - 1, t, x_t, category)
-        return float(law[x_t] @ rel_entr(posterior, model).sum(axis=-1))
+        return float(law[x_t] @ rel_entr(posterior, model).sum(axis=1))
 
     kls = np.array([[divergence(t, k) for k in clean] for t in range(1, chain.steps + 1)])
-    return BoundTerms(np.asarray(last.sum(axis=-1)), kls[1:], kls[0])
+    return BoundTerms(np.asarray(last.sum(axis=1)), kls[1:], kls[0])
 
 
 def _joint(chain: CategoricalChain, s: int, t: int, x_t: Categories, weights: Array) -> Array:

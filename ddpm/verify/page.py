@@ -4,7 +4,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -30,23 +29,6 @@ STATUSES = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """A function of the reference and its highlighted source."""
-
-    name: str
-    code: Markup
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A proof as the page tells it."""
-
-    claim: str
-    result: Result
-    code: Markup
-
-
 def page(judged: Sequence[Verdict], summary: Summary, seconds: float) -> str:
     """Render the page.
 
@@ -63,13 +45,14 @@ def page(judged: Sequence[Verdict], summary: Summary, seconds: float) -> str:
         subjects.setdefault(verdict.statement.subject, []).append(verdict)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "spaced": lambda name: name.replace("_", " ")}
-    environment.globals |= {"math": rendered, "sources": _sources, "evidence": _evidence}
+    environment.globals |= {"math": rendered, "claim": _claim}
     return environment.from_string(_asset("page.html")).render(
         subjects=subjects,
         summary=summary,
         seconds=seconds,
         papers=PAPERS,
         statuses=STATUSES,
+        codes=_codes(judged),
         style=Markup(_asset("page.css") + HtmlFormatter().get_style_defs(".code")),
         script=Markup(_asset("page.js")),
     )
@@ -107,21 +90,19 @@ def _spelled(latex: str) -> str:
     return braced.replace(r"\operatorname", r"\mathrm")
 
 
-def _sources(verdict: Verdict) -> list[Source]:
-    found = [(name, find(name)) for name in verdict.statement.functions]
-    return [Source(name, _code(plain(target))) for name, target in found if target is not None]
+def _claim(result: Result) -> str:
+    return inspect.getdoc(PROOFS[result.name].body) or ""
 
 
-def _evidence(verdict: Verdict) -> list[Evidence]:
-    return [_one_evidence(result) for result in verdict.results]
+def _codes(judged: Sequence[Verdict]) -> dict[str, Markup]:
+    """Highlighted source of every function and proof of the page, each once."""
+    functions = {name for verdict in judged for name in verdict.statement.functions}
+    targets = {name: find(name) for name in sorted(functions)}
+    codes = {name: _code(plain(found)) for name, found in targets.items() if found is not None}
+    proofs = sorted({result.name for verdict in judged for result in verdict.results})
+    return codes | {f"proof {name}": _code(PROOFS[name].body) for name in proofs}
 
 
-def _one_evidence(result: Result) -> Evidence:
-    proof = PROOFS[result.name]
-    return Evidence(inspect.getdoc(proof.body) or "", result, _code(proof.body))
-
-
-@cache
 def _code(function: Callable[..., Any]) -> Markup:
     text = textwrap.dedent(inspect.getsource(function))
     return Markup(highlight(text, PythonLexer(), HtmlFormatter(nowrap=True)))

@@ -14,6 +14,7 @@ from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 from ddpm.verify.ledger import statements
 from ddpm.verify.page import page
@@ -109,6 +110,16 @@ def test_search_and_filters(browser: Chrome, address: str) -> None:
     assert 1 <= misprints < everything
     shown.find_element(By.CSS_SELECTOR, "button[data-value=K]").click()
     assert 1 <= visible(shown) <= misprints
+
+
+def test_code_unfolds(browser: Chrome, address: str) -> None:
+    shown = opened(browser, address, DESK)
+    card = shown.find_element(By.ID, "K-60")
+    assert "def " not in card.text
+    for summary in card.find_elements(By.TAG_NAME, "summary"):
+        summary.click()
+    names = "def posterior_coefficients", "def denominator_of_the_last_level"
+    WebDriverWait(shown, 5).until(lambda _: all(name in card.text for name in names))
 
 
 def test_no_error_in_the_console(browser: Chrome, address: str) -> None:

@@ -62,7 +62,7 @@ def test_matrices_that_are_no_laws_are_refused() -> None:
     CategoricalChain([off * (1 + 0.5e-9)])
     for bad in (off * (1 + 2e-9), off * (1 - 2e-9), np.array([[1.5, -0.5], [0, 1]])):
         with pytest.raises(ValueError, match="matrices must hold probabilities"):
-            CategoricalChain([bad])
+            CategoricalChain([off, bad])
     for shape in [(2, 2), (0, 2, 2), (1, 2, 3), (1, 0, 0), (1, 1, 2, 2)]:
         with pytest.raises(ValueError, match="matrices must have shape"):
             CategoricalChain(np.ones(shape))
@@ -95,12 +95,14 @@ def test_drawing_skips_what_has_no_probability() -> None:
     np.testing.assert_array_equal(draw([[0.0, 1.0]] * 2, [0.0, 0.99]), [1, 1])
     np.testing.assert_array_equal(draw([[1.0, 0.0]] * 2, [0.0, np.nextafter(1, 0)]), [0, 0])
     np.testing.assert_array_equal(draw([[0.5, 0.5]] * 2, [0.49, 0.5]), [0, 1])
+    assert [draw([0.2, 0.3, 0.5], place) for place in (0.1, 0.4, 0.6)] == [0, 1, 2]
+    np.testing.assert_array_equal(draw([[[0.2, 0.3, 0.5]] * 3], [[0.1, 0.4, 0.6]]), [[0, 1, 2]])
 
 
 @pytest.mark.parametrize("uniform", [-1e-9, 1.0])
 def test_bad_draws_are_refused(uniform: float) -> None:
     with pytest.raises(ValueError, match=r"uniform must lie in \[0, 1\)"):
-        draw([0.5, 0.5], uniform)
+        draw([[0.5, 0.5]] * 2, [0.5, uniform])
     with pytest.raises(ValueError, match="law must hold probabilities"):
         draw([0.5, 0.6], 0.5)
 
@@ -124,3 +126,12 @@ def test_the_average_of_posteriors_is_the_default() -> None:
     drawn = [categorical_sample(CHAIN, predict, start, uniform, step) for step in STEPS]
     np.testing.assert_array_equal(categorical_sample(CHAIN, predict, start, uniform), drawn[0])
     assert np.any(drawn[0] != drawn[1])
+
+
+def test_the_first_row_of_uniform_numbers_makes_the_clean_categories() -> None:
+    uniform = np.random.default_rng(1).random((2, 1000))
+    start, law = np.arange(1000) % 3, np.tile([0.1, 0.2, 0.7], (1000, 1))
+    x_1 = draw(reverse_step(CHAIN, 1, 2, start, law), uniform[1])
+    x_0 = draw(reverse_step(CHAIN, 0, 1, x_1, law), uniform[0])
+    got = categorical_sample(CHAIN, lambda *_: law, start, uniform)
+    np.testing.assert_array_equal(got, x_0)

@@ -43,6 +43,11 @@ def test_one_step_and_no_rate_are_allowed() -> None:
     assert hybrid_estimate(np.ones(1), np.ones(1), 1, 0.0).tolist() == [1]
 
 
+def test_each_sample_has_its_loss() -> None:
+    got = hybrid_loss(lambda t: np.array([t, 0.0]), lambda t: np.array([0.0, t]), 3, 0.5)
+    assert got.tolist() == [2, 3]
+
+
 def empty(_: int) -> np.ndarray:
     return np.zeros(1)
 
@@ -61,6 +66,9 @@ BAD: dict[str, Callable[[], object]] = {
     "rate must be at least 0": lambda: hybrid_gradient(X, X, CHAIN, 2, X, X, -0.1),
     "output must have shape": lambda: hybrid_gradient(X, X, CHAIN, 2, X[0], X),
     "fraction must have shape": lambda: hybrid_gradient(X, X, CHAIN, 2, X, X[0]),
+    "x0 must be finite": lambda: bound_term(np.nan * X, X, CHAIN, 2, X, ONES),
+    "x0 must be fin": lambda: hybrid_gradient(np.nan * X, X, CHAIN, 2, X, X),
+    "simple must be finite": lambda: hybrid_estimate(np.nan * X[0], X[0], 1),
     "noise must have shape": lambda: hybrid_gradient(X, X[0], CHAIN, 2, X, X),
 }
 

@@ -41,6 +41,10 @@ def test_one_level_has_no_ratio_to_drop() -> None:
     assert tied_objective([0.0], [3.0]) == 0
 
 
+def test_networks_without_error() -> None:
+    assert snr_objective(CHAIN, [0.0, 0.0]) == simplified_objective(CHAIN, [0.0, 0.0, 0.0]) == 0
+
+
 BAD: dict[str, Callable[[], object]] = {
     r"paths must have shape .* got \(1, 4, 2\)": lambda: likelihood_terms(PATHS[:1], MEANS, [1.0]),
     r"paths must have shape .* got \(3, 4\)": lambda: likelihood_terms(PATHS[..., 0], MEANS, [1.0]),
@@ -62,6 +66,12 @@ BAD: dict[str, Callable[[], object]] = {
     r"errors must have shape \(2,\), got \(3,\)": lambda: snr_objective(CHAIN, [0.0] * 3),
     "errors must be at least 0, got -1": lambda: snr_objective(CHAIN, [0.0, -1.0]),
     "errors must be at least 0": lambda: simplified_objective(CHAIN, [0.0, 0.0, -1.0]),
+    "paths must be finite": lambda: likelihood_terms(np.nan * PATHS, MEANS, [1.0, 1.0]),
+    "variances must be finite": lambda: likelihood_terms(PATHS, MEANS, [1.0, np.nan]),
+    "noisier must be finite": lambda: fit_linear_step([1.0, 2.0], [1.0, np.nan]),
+    "variance_q must be finite": lambda: inner_average([0.0], np.nan, [0.0], 1.0),
+    "weights must be finite": lambda: tied_objective([np.nan], [1.0]),
+    "errors must be finite": lambda: snr_objective(CHAIN, [np.nan, 1.0]),
     "betas must stay below 1": lambda: simplified_constant(Chain([0.1, 1.0])),
 }
 

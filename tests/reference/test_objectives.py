@@ -35,6 +35,11 @@ def test_samples_without_elements_cost_nothing() -> None:
     assert prior_kl(x, GOLDEN).tolist() == [0, 0]
 
 
+def test_a_weight_may_be_zero() -> None:
+    x = np.ones((2, 1))
+    assert weighted_loss(x, 0 * x, [0.0, 2.0]).tolist() == [0, 2]
+
+
 def test_prior_of_almost_no_noise() -> None:
     got = prior_kl(np.zeros((1, 1)), Chain([1e-12]))
     np.testing.assert_allclose(got, (-1 - np.log(1e-12)) / 2, rtol=1e-10)
@@ -63,6 +68,14 @@ def test_refused_arguments() -> None:
         simple_loss(np.zeros(()), np.zeros(()))
     with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
         weighted_loss(x, x, np.array([0.0, -1.0]))
+    with pytest.raises(ValueError, match="weight must be finite"):
+        weighted_loss(x, x, np.nan)
+    with pytest.raises(ValueError, match="target must be finite"):
+        simple_loss(np.nan * x, x)
+    with pytest.raises(ValueError, match="output must be finite"):
+        simple_loss(x, np.nan * x)
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        prior_kl(np.nan * x, GOLDEN)
     with pytest.raises(ValueError, match="s must be at least 1"):
         level_kl("eps", x, x, GOLDEN, 0, 1)
     with pytest.raises(ValueError, match="s must be at least 1"):

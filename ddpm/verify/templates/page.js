@@ -28,6 +28,16 @@ function update() {
   shown.textContent = `${count} of ${articles.length} statements`;
 }
 
+// Many cards show the same function, so that its source stands in the page once.
+for (const details of document.querySelectorAll("article details")) {
+  details.addEventListener("toggle", () => {
+    for (const place of details.querySelectorAll("[data-code]:empty")) {
+      const source = document.querySelector(`template[data-name="${place.dataset.code}"]`);
+      if (source) place.append(source.content.cloneNode(true));
+    }
+  });
+}
+
 search.addEventListener("input", update);
 for (const button of buttons) {
   button.addEventListener("click", () => {
