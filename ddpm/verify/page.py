@@ -86,6 +86,8 @@ def _spelled(latex: str) -> str:
     upright in \mathrm.
     """
     latex = latex.replace(r"\arg\max", r"\argmax").replace(r"\arg\min", r"\argmin")
+    # A size before an escaped bracket would print the escape.
+    latex = re.sub(r"\\[bB]ig{1,2}[lrm]?\s*(?=\\[{}|])", "", latex)
     braced = re.sub(r"\\(mathcal|mathbb|mathbf)\s*([A-Za-z])", r"\\\1{\2}", latex)
     return braced.replace(r"\operatorname", r"\mathrm")
 
