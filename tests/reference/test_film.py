@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ddpm.reference.film import film, film_gradient, level_network, modulation
+from ddpm.reference.film import FilmGradient, film, film_gradient, level_network, modulation
 from ddpm.reference.mlp import initial
 
 RNG = np.random.default_rng(0)
@@ -10,7 +10,10 @@ RNG = np.random.default_rng(0)
 def test_any_shape() -> None:
     theta = np.ones((2, 3))
     np.testing.assert_array_equal(film(theta, 2 * theta, 3 * theta), 5 * theta)
-    assert {part.shape for part in film_gradient(theta, theta, theta)} == {(2, 3)}
+    gradient = film_gradient(theta, 2 * theta, 3 * theta)
+    assert {part.shape for part in gradient} == {(2, 3)}
+    assert FilmGradient._fields == ("theta", "scale", "shift")
+    assert [part[0, 0] for part in gradient] == [6, 3, 3]
 
 
 def test_scales_come_first() -> None:
