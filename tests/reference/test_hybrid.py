@@ -6,6 +6,7 @@ import pytest
 from ddpm.reference.chain import Chain
 from ddpm.reference.hybrid import (
     RATE,
+    HybridGradient,
     bound_term,
     hybrid_estimate,
     hybrid_gradient,
@@ -28,6 +29,7 @@ def test_shapes() -> None:
     deep = np.zeros((2, 3, 4))
     assert bound_term(deep, deep, CHAIN, 3, deep, deep + 1).shape == (2,)
     gradient = hybrid_gradient(deep, deep, CHAIN, 3, deep + 1, deep)
+    assert isinstance(gradient, HybridGradient)
     assert gradient.output.shape == gradient.fraction.shape == deep.shape
     np.testing.assert_allclose(gradient.output, 2 / 12)
 

@@ -6,6 +6,7 @@ import pytest
 from ddpm.reference.chain import Chain
 from ddpm.reference.likelihood_objective import (
     LikelihoodTerms,
+    LinearStep,
     fit_linear_step,
     inner_average,
     likelihood_terms,
@@ -33,6 +34,7 @@ def test_shapes_broadcast() -> None:
 
 def test_two_values_are_enough_for_a_line() -> None:
     step = fit_linear_step([1.0, 3.0], [0.0, 1.0])
+    assert isinstance(step, LinearStep)
     np.testing.assert_allclose(step, [2.0, 1.0, 0.0], atol=1e-14)
 
 

@@ -74,6 +74,8 @@ def test_refused_negative_moments() -> None:
         optimal_variance(GOLDEN, 1, 2, np.array([0.5, -0.5]))
     with pytest.raises(ValueError, match=r"error must be at least 0, got -0\.5"):
         optimal_share(GOLDEN, 2, -0.5)
+    with pytest.raises(ValueError, match="data_variance must be finite"):
+        gaussian_variance(GOLDEN, 1, 2, np.nan)
 
 
 def test_refused_share_at_level_zero() -> None:

@@ -87,9 +87,9 @@ def jumps(evidence: Evidence, data: st.DataObject, steps: Array) -> None:
 
 LONG = np.concatenate(
     [
-        10 ** np.random.default_rng(0).uniform(-12, -3, 50_000),
-        np.full(1000, 0.9),
-        np.full(48_999, 1e-12),
+        10 ** np.random.default_rng(0).uniform(-12, -3, 20_000),
+        np.full(40_000, 0.9),
+        np.full(39_999, 1e-12),
         [1.0],
     ]
 )
@@ -109,7 +109,14 @@ def a_hundred_thousand_steps(evidence: Evidence, steps: Array) -> None:
     with mp.workprec(PRECISION):
         for name, table, truth, bound in TABLES:
             evidence.ulps(table(chain)[levels], [truth(products[t]) for t in levels], bound, name)
-        for s, t in [(0, 1), (1, 2), (777, 1000), (last - 40, last - 37), (last - 2, last - 1)]:
+        pairs = [
+            (0, 1),
+            (1, 2),
+            (777, 1000),
+            (last - 2, last - 1),
+            *((t, t + 3) for t in range(last - 20_000, last - 5, 700)),
+        ]
+        for s, t in pairs:
             jumps_hold(evidence, chain, products, s, t)
 
 

@@ -153,12 +153,12 @@ def fit_is_most_likely(evidence: Evidence, rng: np.random.Generator) -> None:
 
 
 @proof(
-    "T-2.2-step", "T-fn12",
-    of=(fit_linear_step, likelihood_terms),
+    "T-2.2-step",
+    of=fit_linear_step,
     oracle="regression in the joint covariance of the simulated chain",
     given=(moderate_betas(min_steps=2), generators()),
     examples=8,
-)  # fmt: skip
+)
 def fit_finds_the_regression(evidence: Evidence, steps: Array, rng: np.random.Generator) -> None:
     """On many noised samples the fit is the regression of a level on the next one."""
     covariance, count = joint_covariance(steps, 1.7), 20_000

@@ -16,7 +16,7 @@ from ddpm.verify.strategies import Array
 AMPLITUDES = st.floats(0.1, 1.5)
 NOISES = st.floats(0.05, 1.5)
 POINTS = st.floats(-3.0, 3.0)
-NODES, WEIGHTS = 9 * np.stack(np.polynomial.legendre.leggauss(300))
+NODES, WEIGHTS = 14 * np.stack(np.polynomial.legendre.leggauss(500))
 UNIT_BIMODAL = Mixture(np.array([0.5, 0.5]), np.array([-0.8, 0.8]), np.array([0.36, 0.36]))
 
 
@@ -48,6 +48,7 @@ def integral_over_clean(data: Mixture, x: float, c: float, noise: float, power: 
     of=(Mixture, Mixture.log_density),
     oracle="adaptive quadrature, and sums of scipy's normal densities",
     given=(mixtures(), AMPLITUDES, NOISES, POINTS),
+    examples=20,
 )
 def the_density_integrates_to_one(
     evidence: Evidence, data: Mixture, c: float, noise: float, x: float
@@ -168,7 +169,7 @@ def the_expectation_of_a_function(
     of=Mixture.mmse,
     oracle="mean squared error of the denoiser over the joint law of sample and noise",
     given=(mixtures(), AMPLITUDES, NOISES),
-    examples=20,
+    examples=10,
 )
 def the_least_squared_error(evidence: Evidence, data: Mixture, c: float, noise: float) -> None:
     """The expected uncertainty is the squared error of the denoiser, averaged over x_0 and eps."""

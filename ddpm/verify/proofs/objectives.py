@@ -150,7 +150,7 @@ def golden_weights(evidence: Evidence) -> None:
 
 @proof(
     "T-2.6-simple", "K-78",
-    of=(simple_weight, bound_weight),
+    of=simple_weight,
     oracle="the weight of an error by regressions and quadrature",
     given=(st.data(), moderate_betas(min_steps=2)),
 )  # fmt: skip
