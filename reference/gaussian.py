@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve
 
 from .arrays import Array, as_float
-from .gaussian_algebra import cholesky_factor as cholesky_factor
-from .gaussian_algebra import expected_quadratic_form
+from .gaussian_algebra import cholesky_factor, expected_quadratic_form
 
 
 def log_density(x: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> Array:

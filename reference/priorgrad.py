@@ -18,7 +18,7 @@ from scipy.linalg import solve_triangular
 from .arrays import Array, as_float, shaped_like
 from .chain import Chain, Levels, checked_levels
 from .forward import forward_step, q_sample
-from .gaussian import cholesky_factor
+from .gaussian_algebra import cholesky_factor
 from .posterior import posterior_mean_variance
 from .sampling import Denoiser, ancestral_sample, ancestral_step
 from .variances import Variance

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests" / "reference"
 REFERENCE = ROOT / "reference"
 PROOFS = ROOT / "ddpm" / "verify" / "proofs"
-SOURCE_ID = re.compile(r"\b[TKVLG]-[\w.]+")
+SOURCE_ID = re.compile(r"\b[TKVLGX]-[\w.]+")
 
 # What follows the design and no formula of a paper: array shapes, exact arithmetic, randomness.
 DESIGN_ONLY = {"arrays", "double_double", "philox"}
