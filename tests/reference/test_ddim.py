@@ -122,9 +122,9 @@ def test_path_starts_with_the_data() -> None:
 @pytest.mark.parametrize("eta", [-0.1, -1e-300, np.nan, np.inf])
 @pytest.mark.parametrize("s", [0, 1])
 def test_eta_out_of_range(eta: float, s: int) -> None:
-    with pytest.raises(ValueError, match="^eta must be finite and at least 0"):
+    with pytest.raises(ValueError, match=r"^eta must be finite and at least 0"):
         ddim_variance(LINEAR, s, 2, eta)
-    with pytest.raises(ValueError, match="^eta must be finite and at least 0"):
+    with pytest.raises(ValueError, match=r"^eta must be finite and at least 0"):
         ddim_step(LINEAR, s, 2, np.zeros(1), np.zeros(1), np.zeros(1), eta)
 
 
@@ -152,10 +152,10 @@ LEVELS: list[Callable[[int, int], object]] = [
 @pytest.mark.parametrize("function", LEVELS)
 def test_levels_out_of_order_or_range(function: Callable[[int, int], object]) -> None:
     for s, t in ((2, 2), (3, 2)):
-        with pytest.raises(ValueError, match="^s must be less than t"):
+        with pytest.raises(ValueError, match=r"^s must be less than t"):
             function(s, t)
     for s, t in ((-1, 2), (1, 4)):
-        with pytest.raises(ValueError, match="^[st] must lie in"):
+        with pytest.raises(ValueError, match=r"^[st] must lie in"):
             function(s, t)
 
 
@@ -173,39 +173,39 @@ def test_variance_out_of_range(sigma2: float | Array) -> None:
 
 def test_refused_arguments() -> None:
     x = np.zeros((2, 3))
-    with pytest.raises(ValueError, match="^sigma2 must be finite"):
+    with pytest.raises(ValueError, match=r"^sigma2 must be finite"):
         ddim_coefficients(THREE, 1, 2, np.nan)
-    with pytest.raises(ValueError, match="^sigma2 must be positive"):
+    with pytest.raises(ValueError, match=r"^sigma2 must be positive"):
         ddim_kl_weight(THREE, 1, np.array([2, 3]), np.array([0.01, 0.0]))
-    with pytest.raises(ValueError, match="^sigma2 must be positive"):
+    with pytest.raises(ValueError, match=r"^sigma2 must be positive"):
         ddim_kl_weight(THREE, 0, 1, 0.0)
-    with pytest.raises(ValueError, match="^t must be a level with signal"):
+    with pytest.raises(ValueError, match=r"^t must be a level with signal"):
         ddim_kl_weight(NO_SIGNAL, 1, 2, 0.01)
-    with pytest.raises(ValueError, match="^t must be a level with signal"):
+    with pytest.raises(ValueError, match=r"^t must be a level with signal"):
         ddim_mean(NO_SIGNAL, 0, np.array([1, 2]), x, x, 0.0)
-    with pytest.raises(ValueError, match="^s must be at least 1"):
+    with pytest.raises(ValueError, match=r"^s must be at least 1"):
         ddim_inversion_step(THREE, np.array([0, 1]), 2, x, x)
-    with pytest.raises(ValueError, match="^x0_hat must have shape"):
+    with pytest.raises(ValueError, match=r"^x0_hat must have shape"):
         ddim_inversion_step(THREE, 1, 2, x, x[0])
-    with pytest.raises(ValueError, match="^eps must have shape"):
+    with pytest.raises(ValueError, match=r"^eps must have shape"):
         ddim_mean(THREE, 1, 2, x, x[0], 0.0)
-    with pytest.raises(ValueError, match="^x_t must have shape"):
+    with pytest.raises(ValueError, match=r"^x_t must have shape"):
         ddim_step(THREE, 1, 2, x[0], x, x)
-    with pytest.raises(ValueError, match="^noise must have shape"):
+    with pytest.raises(ValueError, match=r"^noise must have shape"):
         ddim_step(THREE, 1, 2, x, x, x[0])
-    with pytest.raises(ValueError, match="^noise must have shape"):
+    with pytest.raises(ValueError, match=r"^noise must have shape"):
         ddim_path(THREE, x, x[0])
-    with pytest.raises(ValueError, match="^levels must decrease"):
+    with pytest.raises(ValueError, match=r"^levels must decrease"):
         ddim_sample(THREE, lambda x, _: x, [1, 2, 0], x)
 
 
 def test_samples_that_are_not_finite() -> None:
     x, wrong = np.zeros(2), np.array([0.0, np.nan])
-    with pytest.raises(ValueError, match="^x_t must be finite"):
+    with pytest.raises(ValueError, match=r"^x_t must be finite"):
         ddim_mean(THREE, 1, 2, wrong, x, 0.0)
-    with pytest.raises(ValueError, match="^x0_hat must be finite"):
+    with pytest.raises(ValueError, match=r"^x0_hat must be finite"):
         ddim_step(THREE, 1, 2, x, wrong, x)
-    with pytest.raises(ValueError, match="^x_s must be finite"):
+    with pytest.raises(ValueError, match=r"^x_s must be finite"):
         ddim_inversion_step(THREE, 1, 2, wrong, x)
-    with pytest.raises(ValueError, match="^x0 must be finite"):
+    with pytest.raises(ValueError, match=r"^x0 must be finite"):
         ddim_path(THREE, wrong, x)

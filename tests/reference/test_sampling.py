@@ -82,31 +82,31 @@ def test_a_run_visits_its_levels_in_order_and_uses_each_noise_once() -> None:
 
 def test_refused_arguments() -> None:
     x = np.zeros((2, 3))
-    with pytest.raises(ValueError, match="^noise must have shape"):
+    with pytest.raises(ValueError, match=r"^noise must have shape"):
         ancestral_step(LINEAR, 1, 2, x, x, x[0])
-    with pytest.raises(ValueError, match="^x_t must have shape"):
+    with pytest.raises(ValueError, match=r"^x_t must have shape"):
         ancestral_step(LINEAR, 1, 2, x[0], x, x)
-    with pytest.raises(ValueError, match="^variance must be"):
+    with pytest.raises(ValueError, match=r"^variance must be"):
         ancestral_step(LINEAR, 1, 2, x, x, x, "learned")  # type: ignore[arg-type]
     for s, t in ((2, 2), (3, 2)):
-        with pytest.raises(ValueError, match="^s must be less than t"):
+        with pytest.raises(ValueError, match=r"^s must be less than t"):
             ancestral_step(LINEAR, s, t, x, x, x)
-        with pytest.raises(ValueError, match="^s must be less than t"):
+        with pytest.raises(ValueError, match=r"^s must be less than t"):
             model_mean_variance(LINEAR, s, t, x, x)
 
 
 @pytest.mark.parametrize("levels", [[], [0], [3], [3, 1], [1, 3, 0], [3, 3, 0], [0, 0]])
 def test_levels_that_do_not_decrease_to_zero(levels: list[int]) -> None:
-    with pytest.raises(ValueError, match="^levels must decrease strictly and end at 0"):
+    with pytest.raises(ValueError, match=r"^levels must decrease strictly and end at 0"):
         ancestral_sample(THREE, zeros, levels, np.zeros((len(levels), 2)))
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (2, 3), (4, 3)])
 def test_noise_of_another_length(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="^noise must have 3 entries"):
+    with pytest.raises(ValueError, match=r"^noise must have 3 entries"):
         ancestral_sample(THREE, zeros, [2, 1, 0], np.zeros(shape))
 
 
 def test_noise_that_is_not_finite() -> None:
-    with pytest.raises(ValueError, match="^noise must be finite"):
+    with pytest.raises(ValueError, match=r"^noise must be finite"):
         ancestral_sample(THREE, zeros, [2, 1, 0], np.full((3, 2), np.nan))

@@ -198,7 +198,7 @@ def whole_run(
     of=ancestral_sample,
     oracle="weights of every noise, with unit data and a point as exact cases",
     given=(moderate_betas(max_steps=6), st.floats(0.0, 3.0), VARIANCES),
-    examples=20,
+    examples=12,
 )  # fmt: skip
 def noise_of_the_last_step(
     evidence: Evidence, steps: Array, data_variance: float, variance: Variance
