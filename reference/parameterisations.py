@@ -144,10 +144,8 @@ def predict_v(
     value, noisy = _pair(output, x_t)
     if prediction == "v":
         return value
-    clean = predict_x0(prediction, value, noisy, chain, t, s)
-    if prediction in ("eps", "score"):
-        return c * predict_eps(prediction, value, noisy, chain, t, s) - d * clean
-    return (c * noisy - clean) / d
+    noise = predict_eps(prediction, value, noisy, chain, t, s)
+    return c * noise - d * predict_x0(prediction, value, noisy, chain, t, s)
 
 
 def predict_mean(

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment
 from latex2mathml.converter import convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -97,17 +97,20 @@ def _claim(result: Result) -> str:
 
 
 def _codes(judged: Sequence[Verdict]) -> dict[str, Markup]:
-    """Highlighted source of every function and proof of the page, each once."""
+    """Source of every function and proof of the page, each once; colours only where readers look."""
     functions = {name for verdict in judged for name in verdict.statement.functions}
     targets = {name: find(name) for name in sorted(functions)}
     codes = {name: _code(plain(found)) for name, found in targets.items() if found is not None}
     proofs = sorted({result.name for verdict in judged for result in verdict.results})
-    return codes | {f"proof {name}": _code(PROOFS[name].body) for name in proofs}
+    return codes | {f"proof {name}": escape(_source(PROOFS[name].body)) for name in proofs}
 
 
 def _code(function: Callable[..., Any]) -> Markup:
-    text = textwrap.dedent(inspect.getsource(function))
-    return Markup(highlight(text, PythonLexer(), HtmlFormatter(nowrap=True)))
+    return Markup(highlight(_source(function), PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def _source(function: Callable[..., Any]) -> str:
+    return textwrap.dedent(inspect.getsource(function))
 
 
 def _number(value: float) -> str:

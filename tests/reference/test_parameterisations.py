@@ -98,7 +98,7 @@ def test_refused_order_of_levels(kind: Prediction, s: int, t: int) -> None:
 
 def test_refused_mean_without_its_level() -> None:
     for predict in (predict_x0, predict_eps, predict_v, predict_score):
-        with pytest.raises(ValueError, match="^s must be given when the prediction is 'mean'$"):
+        with pytest.raises(ValueError, match=r"^s must be given when the prediction is 'mean'$"):
             predict("mean", X, X, GOLDEN, 2)
 
 

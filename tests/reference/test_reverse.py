@@ -37,7 +37,7 @@ def test_the_last_step() -> None:
 def test_refused_laws_without_width() -> None:
     with pytest.raises(ValueError, match="positive for a component without width"):
         exact_reverse_log_density(POINTS, CHAIN, 0, 1, 0.5, 0.0)
-    with pytest.raises(ValueError, match="^s must be at least 1, got 0: data may have no width$"):
+    with pytest.raises(ValueError, match=r"^s must be at least 1, got 0: data may have no width$"):
         exact_reverse_kurtosis(WIDE, CHAIN, 0, 1, 0.5)
 
 

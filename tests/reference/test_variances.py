@@ -41,7 +41,7 @@ def test_ends_of_the_ranges() -> None:
 
 def test_a_decoder_after_one_step() -> None:
     assert decoder_variance(Chain([0.25])) == 0.25
-    message = "^variance must be 'beta' for a chain of one step: there is no level 2$"
+    message = r"^variance must be 'beta' for a chain of one step: there is no level 2$"
     with pytest.raises(ValueError, match=message):
         decoder_variance(Chain([0.25]), "posterior")
 

@@ -1,12 +1,13 @@
 """Predictions and what they stand for, against a simulated chain and its covariance."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 from scipy import stats
 
+from ddpm.reference import parameterisations
 from ddpm.reference.chain import Chain
 from ddpm.reference.parameterisations import (
     Prediction,
@@ -25,16 +26,15 @@ from ddpm.verify.strategies import Array, generators, level_pairs, moderate_beta
 # A solve leaves 1e-11, a finite difference 1e-9; eight betas of 0.5 leave alpha_bar = 2^-8, and
 # eps becomes x_0 by a division by its root, 1/16.
 KINDS: tuple[Prediction, ...] = get_args(Prediction)
-PREDICT: dict[Prediction, Callable[..., Array]] = {
-    "x0": predict_x0,
-    "eps": predict_eps,
-    "score": predict_score,
-    "v": predict_v,
-    "mean": predict_mean,
-}
 # A clean sample of two modes, on nodes close enough for noise of deviation 0.14.
 CLEAN = np.linspace(-5.0, 5.0, 301)
 MASSES = stats.norm.pdf(CLEAN, -1, 0.5) + stats.norm.pdf(CLEAN, 1, 0.5)
+
+
+def converted(target: Prediction, *arguments: Any) -> Array:
+    """A prediction as another one, by the function of that name."""
+    function: Callable[..., Array] = getattr(parameterisations, f"predict_{target}")
+    return function(*arguments)
 
 
 def perfect_outputs(
@@ -78,7 +78,7 @@ def every_prediction_becomes_every_other(
     x_t, truth = perfect_outputs(steps, s, t, x0, noise)
     source = data.draw(st.sampled_from(KINDS))
     for target in KINDS:
-        got = PREDICT[target](source, truth[source], x_t, Chain(steps), t, s)
+        got = converted(target, source, truth[source], x_t, Chain(steps), t, s)
         evidence.close(got, truth[target], rtol=1e-7, atol=1e-7, what=f"{target} from {source}")
 
 
@@ -116,7 +116,7 @@ def zero_signal(
     outputs: dict[Prediction, Array] = {"x0": x0, "v": -x0, "mean": slope * x0}
     for kind, output in outputs.items():
         for target, want in {**outputs, "eps": noise, "score": -noise}.items():
-            got = PREDICT[target](kind, output, noise, chain, t, s)
+            got = converted(target, kind, output, noise, chain, t, s)
             evidence.close(got, want, rtol=1e-11, atol=1e-11, what=f"{target} from {kind}")
 
 
