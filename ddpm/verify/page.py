@@ -97,7 +97,7 @@ def _claim(result: Result) -> str:
 
 
 def _codes(judged: Sequence[Verdict]) -> dict[str, Markup]:
-    """Source of every function and proof of the page, each once; colours only where readers look."""
+    """Source of every function and proof of the page, each once; the proofs in plain text."""
     functions = {name for verdict in judged for name in verdict.statement.functions}
     targets = {name: find(name) for name in sorted(functions)}
     codes = {name: _code(plain(found)) for name, found in targets.items() if found is not None}
