@@ -54,8 +54,9 @@ def with_noise(mean: Array, variance: ArrayLike, noise: ArrayLike) -> Array:
     Raises:
         ValueError: the shapes differ.
     """
-    draws = shaped_like(noise, mean, "noise")
-    return mean + per_sample(np.sqrt(variance), draws) * draws
+    centre = as_float(mean, "mean")
+    draws = shaped_like(noise, centre, "noise")
+    return centre + per_sample(np.sqrt(as_float(variance, "variance")), draws) * draws
 
 
 def ar1_variance(variance: ArrayLike, gain: ArrayLike, noise: ArrayLike) -> Array:

@@ -162,9 +162,10 @@ def expected_log_density(
         model_mean: broadcast with the mean.
         model_variance: positive, broadcast with the mean.
     """
-    x, centre = (np.asarray(value, dtype=np.float64)[..., None] for value in (mean, model_mean))
-    at_the_mean = log_density(x, centre, model_variance)
-    return np.asarray(at_the_mean - variance / (2 * np.asarray(model_variance)))
+    x, centre = as_float(mean, "mean"), as_float(model_mean, "model_mean")
+    spread = as_float(model_variance, "model_variance")
+    at_the_mean = log_density(x[..., None], centre[..., None], spread)
+    return np.asarray(at_the_mean - as_float(variance, "variance") / (2 * spread))
 
 
 def data_moments(mean: ArrayLike, variance: ArrayLike) -> tuple[Array, Array]:

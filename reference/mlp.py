@@ -90,6 +90,7 @@ def backward(network: Network, trace: list[Array], gradient: Array) -> tuple[Net
         The gradient by each layer, and by the input, shape (batch, inputs).
     """
     layers: list[Layer] = []
+    gradient = as_float(gradient, "gradient")
     for layer, before in zip(reversed(network), reversed(trace[:-1]), strict=True):
         layers.insert(0, Layer(before.T @ gradient, gradient.sum(axis=0)))
         by_input = gradient @ layer.weight.T

@@ -32,7 +32,8 @@ def conditional_score(x: Array, x0: Array, c: ArrayLike, noise: ArrayLike) -> Ar
     """
     noisy = as_float(x, "x")
     clean = shaped_like(x0, noisy, "x0")
-    return -(noisy - per_sample(c, noisy) * clean) / per_sample(_positive(noise), noisy)
+    gain = per_sample(as_float(c, "c"), noisy)
+    return -(noisy - gain * clean) / per_sample(_positive(noise), noisy)
 
 
 def denoising_loss(score: Array, x: Array, x0: Array, c: ArrayLike, noise: ArrayLike) -> Array:
