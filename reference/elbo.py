@@ -82,7 +82,9 @@ def bound_terms(
     ]
     likelihood = decoder_log_likelihood(clean, guess(1), deviation, levels)
     decoder = -likelihood.reshape(clean.shape[0], int(np.prod(clean.shape[1:]))).sum(axis=1)
-    return BoundTerms(prior_kl(clean, chain), np.reshape(kls, (-1, clean.shape[0])), decoder)
+    return BoundTerms(
+        prior_kl(clean, chain), np.reshape(kls, (chain.steps - 1, clean.shape[0])), decoder
+    )
 
 
 def expected_terms(chain: Chain, model: LinearReverse, x0: ArrayLike) -> BoundTerms:
@@ -106,7 +108,7 @@ def expected_terms(chain: Chain, model: LinearReverse, x0: ArrayLike) -> BoundTe
     )
     kls = [expected_divergence(chain, model, t, clean) for t in range(2, chain.steps + 1)]
     decoder = -expected_log_step(chain, model, 1, clean).sum(axis=1)
-    return BoundTerms(prior, np.reshape(kls, (-1, clean.shape[0])), decoder)
+    return BoundTerms(prior, np.reshape(kls, (chain.steps - 1, clean.shape[0])), decoder)
 
 
 def step_divergence(

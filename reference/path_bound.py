@@ -81,7 +81,7 @@ def path_terms(chain: Chain, model: LinearReverse, path: ArrayLike) -> BoundTerm
     levels = _checked(chain, path)
     prior = log_marginals(chain, levels)[-1] - model.log_terminal(levels[-1])
     steps = [model.log_step(t, levels[t - 1], levels[t]) for t in range(1, chain.steps + 1)]
-    kls = log_posteriors(chain, levels) - np.reshape(steps[1:], (-1, levels.shape[1]))
+    kls = log_posteriors(chain, levels) - np.reshape(steps[1:], (chain.steps - 1, levels.shape[1]))
     return BoundTerms(prior, kls, -steps[0])
 
 

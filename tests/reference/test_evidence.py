@@ -1,3 +1,5 @@
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,10 @@ def test_refused_ratios() -> None:
         log_mean([1.0, 0.0], HALF)
     with pytest.raises(ValueError, match="weights must be probabilities"):
         log_mean([1.0, 2.0], [0.5, 0.6])
+
+
+def test_models_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        MODEL.prior = HALF  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        LinearGaussian(1.0, 0.0, 1.0).noise = 0.0  # type: ignore[misc]

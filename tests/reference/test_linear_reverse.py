@@ -1,3 +1,4 @@
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -116,3 +117,8 @@ def test_reversal_from_the_noised_data() -> None:
     model = exact_reverse(Chain([0.5, 1.0]), 2.0, 3.0)
     assert (model.terminal_mean, model.terminal_variance) == (0.0, 1.0)
     np.testing.assert_allclose(model.evidence(), (2.0, 3.0), rtol=1e-15)
+
+
+def test_a_model_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        MODEL.slopes = np.zeros(2)  # type: ignore[misc]

@@ -45,6 +45,12 @@ def test_levels_of_a_batch(
         np.testing.assert_array_equal(got[i], want)
 
 
+@pytest.mark.parametrize("kind", ["x0", "eps", "v", "mean"])
+def test_a_prediction_as_itself_is_untouched(kind: Prediction) -> None:
+    output, x_t = np.random.default_rng(1).normal(size=(2, 5, 3))
+    assert np.array_equal(PREDICT[kind](kind, output, x_t, GOLDEN, 3, 1), output)
+
+
 def test_shapes_of_added_noise() -> None:
     sample, deviation = additive_noise(GOLDEN, np.array([1, 3]), X)
     assert (sample.shape, deviation.shape) == ((2, 3), (2,))

@@ -121,6 +121,7 @@ def nothing_bounded_from_above(
     evidence.at_most(0.0, model.gap(x, 0.3, 0.7), "divergence")
 
 
+# The model of the recorded numbers is not known; this one is chosen to give them.
 @misprint(
     "G-14",
     of=LinearGaussian.log_evidence,

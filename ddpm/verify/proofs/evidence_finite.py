@@ -190,6 +190,7 @@ def mean_of_logs_by_concavity(ratio: ArrayLike, weights: ArrayLike) -> float:
     return mean_of_logs(ratio, weights)
 
 
+# The model of the recorded numbers is not known; this one is chosen to give them.
 @misprint(
     "K-3.5-text",
     of=FiniteLatent.log_importance_evidence,

@@ -1,6 +1,7 @@
 """Predictions and what they stand for, against a simulated chain and its covariance."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, get_args
 
 import numpy as np
@@ -64,6 +65,7 @@ def perfect_outputs(
     of=(predict_x0, predict_eps, predict_v, predict_score, predict_mean),
     oracle="a simulated chain: regression, a turn of the circle, a slope of the log density",
     given=(st.data(), moderate_betas(), shapes(min_batch=1), generators()),
+    examples=12,
 )  # fmt: skip
 def every_prediction_becomes_every_other(
     evidence: Evidence,
@@ -76,8 +78,7 @@ def every_prediction_becomes_every_other(
     s, t = data.draw(level_pairs(steps.size))
     x0, noise = rng.normal(size=(2, *shape))
     x_t, truth = perfect_outputs(steps, s, t, x0, noise)
-    source = data.draw(st.sampled_from(KINDS))
-    for target in KINDS:
+    for source, target in product(KINDS, repeat=2):
         got = converted(target, source, truth[source], x_t, Chain(steps), t, s)
         evidence.close(got, truth[target], rtol=1e-7, atol=1e-7, what=f"{target} from {source}")
 
@@ -109,15 +110,35 @@ def recovered_noise_is_standard(evidence: Evidence, data: st.DataObject, steps: 
 def zero_signal(
     evidence: Evidence, steps: Array, shape: tuple[int, ...], rng: np.random.Generator
 ) -> None:
-    """Where x_t is noise alone x0, v and the mean still hold all there is to know."""
+    """Where x_t is noise alone x0, v and the mean hold all there is to know, eps only itself."""
     x0, noise = rng.normal(size=(2, *shape))
     chain, s, t = Chain([*steps, 1.0]), steps.size, steps.size + 1
     (slope,), _ = condition(joint_covariance(steps), s, [0])
-    outputs: dict[Prediction, Array] = {"x0": x0, "v": -x0, "mean": slope * x0}
-    for kind, output in outputs.items():
-        for target, want in {**outputs, "eps": noise, "score": -noise}.items():
-            got = converted(target, kind, output, noise, chain, t, s)
-            evidence.close(got, want, rtol=1e-11, atol=1e-11, what=f"{target} from {kind}")
+    known: dict[Prediction, Array] = {"x0": x0, "v": -x0, "mean": slope * x0}
+    blind: dict[Prediction, Array] = {"eps": noise, "score": -noise}
+    pairs = [*product(known, KINDS), *product(blind, blind)]
+    for source, target in pairs:
+        outputs = known | blind
+        got = converted(target, source, outputs[source], noise, chain, t, s)
+        evidence.close(got, outputs[target], rtol=1e-11, atol=1e-11, what=f"{target} from {source}")
+
+
+@proof(
+    "T-fn22", "K-69", "L-2.7",
+    of=(predict_x0, predict_eps, predict_v),
+    oracle="a step of noise 1e-12 made from its parts",
+    given=(generators(),),
+    examples=5,
+)  # fmt: skip
+def little_noise(evidence: Evidence, rng: np.random.Generator) -> None:
+    """Noise a millionth of the sample costs no digits, from v to either or from eps."""
+    x0, noise = rng.normal(size=(2, 4))
+    chain, c, d = Chain([1e-12]), np.sqrt(1 - 1e-12), 1e-6
+    x_t, v = c * x0 + d * noise, c * noise - d * x0
+    evidence.close(predict_eps("v", v, x_t, chain, 1), noise, atol=1e-14, what="eps from v")
+    evidence.close(predict_x0("v", v, x_t, chain, 1), x0, atol=1e-14, what="x0 from v")
+    evidence.close(predict_x0("eps", noise, x_t, chain, 1), x0, atol=1e-14, what="x0 from eps")
+    evidence.close(predict_v("eps", noise, x_t, chain, 1), v, atol=1e-14, what="v from eps")
 
 
 @proof(
