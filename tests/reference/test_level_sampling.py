@@ -116,3 +116,11 @@ def test_refused_losses() -> None:
     history.record(np.array([1, 2, 3]), [1.0, 2.0, 3.0])
     assert history.filled
     np.testing.assert_allclose(history.probabilities, EQUAL, rtol=1e-15)
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 1.0, 1.5])
+def test_the_message_shows_the_first_wrong_number(wrong: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^uniform must lie in \[0, 1\), got \[ ?{wrong:g}\.?\]$"
+    ):
+        uniform_level([0.0, wrong, 0.25, 2.0], 4)

@@ -242,3 +242,9 @@ def test_refused_sizes() -> None:
         level(0, 1, 0, [0], 0)
     with pytest.raises(ValueError, match="items must be"):
         permutation(0, 0, -1)
+
+
+def test_no_more_levels_than_a_word_can_tell_apart() -> None:
+    level(0, 1, 0, np.arange(1), 2**31)
+    with pytest.raises(ValueError, match="steps must lie"):
+        level(0, 1, 0, np.arange(1), 2**31 + 1)

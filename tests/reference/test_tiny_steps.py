@@ -1,0 +1,40 @@
+"""Where 1 - alpha_bar is far below the spacing of numbers near 1, samples keep its digits."""
+
+import numpy as np
+
+from ddpm.reference.chain import Chain
+from ddpm.reference.elbo import bound_terms
+from ddpm.reference.level_sampling import adjacent_pair
+from ddpm.reference.priorgrad import Prior, prior_q_sample
+from ddpm.verify.strategies import Array
+
+BETA = 1e-15
+CHAIN = Chain([BETA, BETA])
+NOTHING, ONE = np.zeros((1, 1)), np.ones((1, 1))
+
+# Noise alone is left of x_t, so that its relative error is that of sqrt(1 - alpha_bar).
+RTOL = 1e-12
+
+
+def test_pairs_of_levels() -> None:
+    before, _ = adjacent_pair(CHAIN, 2, NOTHING, ONE, NOTHING)
+    np.testing.assert_allclose(before, np.sqrt(BETA), rtol=RTOL)
+
+
+def test_samples_of_a_prior() -> None:
+    prior = Prior(np.zeros(1), np.eye(1))
+    for t in (1, 2):
+        drawn = prior_q_sample(CHAIN, t, NOTHING, ONE, prior)
+        np.testing.assert_allclose(drawn, np.sqrt(t * BETA), rtol=RTOL)
+
+
+def test_samples_of_the_bound() -> None:
+    seen: dict[int, Array] = {}
+
+    def denoise(x_t: Array, t: int) -> Array:
+        seen[t] = x_t
+        return x_t
+
+    bound_terms(NOTHING, CHAIN, denoise, np.ones((2, 1, 1)), 0.5, 3)
+    for t in (1, 2):
+        np.testing.assert_allclose(seen[t], np.sqrt(t * BETA), rtol=RTOL)
