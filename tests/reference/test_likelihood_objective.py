@@ -82,3 +82,9 @@ BAD: dict[str, Callable[[], object]] = {
 def test_refused_arguments(message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BAD[message]()
+
+
+def test_the_number_of_elements_is_that_of_both_means() -> None:
+    one = inner_average([0.0], 0.5, [1.0], 0.7)
+    np.testing.assert_allclose(inner_average([0.0], 0.5, np.ones(4), 0.7), 4 * one, rtol=1e-15)
+    np.testing.assert_allclose(inner_average(np.zeros(4), 0.5, [1.0], 0.7), 4 * one, rtol=1e-15)

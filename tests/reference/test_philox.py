@@ -222,7 +222,9 @@ def test_permutations_are_uniform() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((2**64, 0, 0, [0], 1), "seed must lie"),
+        ((2**64, 0, 0, [0], 1), rf"^seed must lie in {-(2**63)}\.\.{2**64 - 1}, got {2**64}$"),
+        ((-(2**63) - 1, 0, 0, [0], 1), "^seed must lie"),
+        ((0, 0, 0, [0], 2**34 + 1), rf"^count must lie in 0\.\.{2**34}, got {2**34 + 1}$"),
         ((0, 256, 0, [0], 1), "stream must lie"),
         ((0, 0, 2**32, [0], 1), "step must lie"),
         ((0, 0, 0, [2**56], 1), "samples must lie"),

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from ddpm.reference.chain import Chain
+from ddpm.reference.chain import Chain, Levels
 from ddpm.reference.elbo import bound_terms
+from ddpm.reference.hybrid import hybrid_gradient
 from ddpm.reference.level_sampling import adjacent_pair
+from ddpm.reference.objectives import noise_loss
 from ddpm.reference.priorgrad import Prior, prior_q_sample
 from ddpm.verify.strategies import Array
 
@@ -38,3 +40,17 @@ def test_samples_of_the_bound() -> None:
     bound_terms(NOTHING, CHAIN, denoise, np.ones((2, 1, 1)), 0.5, 3)
     for t in (1, 2):
         np.testing.assert_allclose(seen[t], np.sqrt(t * BETA), rtol=RTOL)
+
+
+def test_samples_of_the_training_loop() -> None:
+    def predict(x_t: Array, t: Levels) -> Array:
+        return np.asarray(x_t / np.sqrt(t * BETA))
+
+    for t in (1, 2):
+        assert noise_loss(predict, NOTHING, CHAIN, t, ONE) < RTOL
+
+
+def test_samples_of_the_hybrid_loss() -> None:
+    # With the true noise and the posterior's variance there is nothing left to improve.
+    got = hybrid_gradient(NOTHING, ONE, CHAIN, 2, ONE, NOTHING, rate=1.0)
+    np.testing.assert_allclose(got.fraction, 0.0, atol=1e-10)
