@@ -25,8 +25,8 @@ class Schedule:
     Args:
         log_snr: float64 [T + 1] with T >= 1, strictly decreasing, first entry +inf. The last entry
             may be -inf (zero terminal SNR). May require grad, as a learned schedule does.
-        rounding: float64 [T + 1], finite: what the exact log-SNR has beyond log_snr; None for
-            zeros. Only differences of two levels see it.
+        rounding: float64 [T + 1], finite: what the exact log-SNR has beyond log_snr, up to one
+            number for all levels; None for zeros. Only differences of two levels see it.
 
     Raises:
         TypeError: log_snr is not a float64 tensor.
@@ -98,12 +98,14 @@ class Schedule:
                 "allowed is (0, 1], and 1 only at the last level"
             )
         kept = torch.log1p(-beta)
-        log_alpha_bar = torch.cumsum(kept, dim=0)
+        log_alpha_bar, _ = _prefix_sums(kept)
         noise = -torch.expm1(log_alpha_bar)
         # What a step adds to log(1 - alpha_bar) and takes from log(alpha_bar) both lower the SNR.
         gained = torch.log1p(beta[1:] * log_alpha_bar[:-1].exp() / noise[:-1])
-        first = log_alpha_bar[:1] - noise[:1].log()
-        log_snr, rounding = _prefix_sums(torch.cat([first, kept[1:] - gained]))
+        log_snr = log_alpha_bar - noise.log()
+        # The sum of the steps knows their differences best, and the logarithms each value.
+        by_steps, remainder = _prefix_sums(torch.cat([log_snr[:1], kept[1:] - gained]))
+        rounding = torch.where(log_snr.isfinite(), by_steps - log_snr + remainder, 0.0)
         return Schedule(_with_clean(log_snr), torch.cat([rounding.new_zeros(1), rounding]))
 
     @staticmethod

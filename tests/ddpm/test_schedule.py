@@ -194,13 +194,14 @@ def test_steps_far_smaller_than_a_rounding_of_the_log_snr() -> None:
     assert float(schedule.fall(t[0], t[0])) == 0
 
 
-def test_what_rounding_took_is_less_than_a_rounding() -> None:
+def test_what_rounding_took_is_a_few_roundings() -> None:
     schedule = Schedule.from_betas([*np.geomspace(1e-10, 0.5, 999).tolist(), 1.0])
     assert schedule.rounding is not None
     assert schedule.rounding.shape == schedule.log_snr.shape
     assert schedule.rounding[0] == schedule.rounding[-1] == 0
     lost = schedule.rounding[1:-1].abs().numpy()
-    np.testing.assert_array_less(lost, np.spacing(schedule.log_snr[1:-1].abs().numpy()))
+    # Every sum of steps holds the rounding of level 1, whose log-SNR is the largest.
+    np.testing.assert_array_less(lost, 4 * np.spacing(float(schedule.log_snr[1])))
     assert np.count_nonzero(lost) > 100
 
 
