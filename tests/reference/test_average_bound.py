@@ -86,3 +86,9 @@ def test_a_wide_grid_does_no_harm() -> None:
     data = Mixture(np.full(2, 0.5), np.array([-0.9, 0.9]), np.full(2, 0.19))
     want = moment_matched_gap(CHAIN, data, 7.0, 141)
     np.testing.assert_allclose(moment_matched_gap(CHAIN, data, 42.0, 841), want, rtol=1e-9)
+
+
+def test_samples_of_a_batch_keep_their_own_bounds() -> None:
+    means = np.array([-1.0, 0.3, 2.0])
+    alone = [float(average_bound(CHAIN, MODEL, mean, 0.5)) for mean in means]
+    np.testing.assert_allclose(average_bound(CHAIN, MODEL, means, 0.5), alone, rtol=1e-14)

@@ -3,10 +3,13 @@
 import numpy as np
 
 from ddpm.reference.chain import Chain, Levels
+from ddpm.reference.ddim import ddim_path
 from ddpm.reference.elbo import bound_terms
 from ddpm.reference.hybrid import hybrid_gradient
+from ddpm.reference.ilvr import noisy_reference
 from ddpm.reference.level_sampling import adjacent_pair
 from ddpm.reference.objectives import noise_loss
+from ddpm.reference.path_bound import log_marginals
 from ddpm.reference.priorgrad import Prior, prior_q_sample
 from ddpm.verify.strategies import Array
 
@@ -54,3 +57,16 @@ def test_samples_of_the_hybrid_loss() -> None:
     # With the true noise and the posterior's variance there is nothing left to improve.
     got = hybrid_gradient(NOTHING, ONE, CHAIN, 2, ONE, NOTHING, rate=1.0)
     np.testing.assert_allclose(got.fraction, 0.0, atol=1e-10)
+
+
+def test_paths_and_references() -> None:
+    np.testing.assert_allclose(ddim_path(CHAIN, NOTHING, ONE)[1], np.sqrt(BETA), rtol=RTOL)
+    for t in (1, 2):
+        drawn = noisy_reference(CHAIN, t, NOTHING, ONE)
+        np.testing.assert_allclose(drawn, np.sqrt(t * BETA), rtol=RTOL)
+
+
+def test_marginal_densities() -> None:
+    path = np.array([0.0, BETA**0.5, (2 * BETA) ** 0.5])[:, None, None]
+    want = [-(1 + np.log(2 * np.pi * t * BETA)) / 2 for t in (1, 2)]
+    np.testing.assert_allclose(np.ravel(log_marginals(CHAIN, path)), want, rtol=RTOL)
