@@ -124,7 +124,7 @@ def test_code_unfolds(browser: Chrome, address: str) -> None:
 
 def test_no_error_in_the_console(browser: Chrome, address: str) -> None:
     shown = opened(browser, address, DESK)
-    log: list[dict[str, str]] = shown.get_log("browser")  # type: ignore[no-untyped-call]
+    log: list[dict[str, str]] = shown.get_log("browser")
     assert [entry for entry in log if entry["level"] == "SEVERE"] == []
 
 
