@@ -9,6 +9,11 @@ import pytest
 from numpy.typing import ArrayLike
 
 from ddpm.reference.arrays import Array
+from ddpm.reference.discrete import CategoricalChain
+from ddpm.reference.langevin import annealed_langevin
+from ddpm.reference.linear_reverse import LinearReverse
+from ddpm.reference.mlp import initial, shaped
+from ddpm.reference.sde_solvers import solve
 from ddpm.verify.injection import injected
 from ddpm.verify.registry import PROOFS, Proof, Target, load, plain, target_name
 from ddpm.verify.runner import run
@@ -107,3 +112,16 @@ def test_what_is_not_a_number_is_refused_by_name(
     # Where integers are asked for, their absence is an error of type.
     with pytest.raises((ValueError, TypeError), match=rf"^{said} must "):
         plain(target)(**arguments)
+
+
+def test_arguments_of_constructors_and_of_other_kinds() -> None:
+    with pytest.raises(ValueError, match=r"^matrices must be finite"):
+        CategoricalChain(np.full((1, 2, 2), np.nan))
+    with pytest.raises(ValueError, match=r"^x_t must be finite"):
+        LinearReverse(np.ones(1), np.zeros(1), np.ones(1)).mean(1, np.nan)
+    with pytest.raises(ValueError, match=r"^times must be finite"):
+        solve(lambda x, *_: x, np.zeros(1), [0.0, np.nan], np.zeros((1, 1)))
+    with pytest.raises(ValueError, match=r"^deviations must be finite"):
+        annealed_langevin(lambda x, _: -x, np.zeros(1), [np.nan], 0.1, np.zeros((1, 1, 1)))
+    with pytest.raises(ValueError, match=r"^vector must be finite"):
+        shaped(np.full(4, np.nan), initial((3, 1), np.random.default_rng(0)))
