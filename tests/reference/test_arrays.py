@@ -24,8 +24,8 @@ def test_per_sample_refuses_another_batch() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_as_float_refuses_what_is_not_finite(bad: float) -> None:
-    with pytest.raises(ValueError, match="x must be finite"):
-        as_float([0.0, bad], "x")
+    with pytest.raises(ValueError, match=rf"x must be finite, got \[ *{bad}\]"):
+        as_float([0.0, bad, np.nan], "x")
     assert as_float([1, 2], "x").dtype == np.float64
 
 

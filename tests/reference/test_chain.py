@@ -93,5 +93,18 @@ def test_refused_data_variance(variance: float) -> None:
         Chain([0.1]).marginal_variance(variance)
 
 
+@pytest.mark.parametrize(
+    ("betas", "message"),
+    [
+        ([0.5, 0.0], r"\(0, 1\], got \[0\.\]"),
+        ([0.5, 1.0, 1.5], r"\(0, 1\], got \[1\.5\]"),
+        ([0.5, 1.0, 0.5], "^betas may be 1 at the last level only$"),
+    ],
+)
+def test_refused_betas(betas: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Chain(betas)
+
+
 def test_data_without_variance() -> None:
     np.testing.assert_allclose(Chain([0.1]).marginal_variance(0.0), [0, 0.1], rtol=1e-15)

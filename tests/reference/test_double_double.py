@@ -73,3 +73,8 @@ def test_infinities_and_zero_pass_through() -> None:
     assert (infinite - one).high == -np.inf
     assert (infinite - one).low == 0
     assert zero.sqrt().high == 0
+
+
+def test_nothing_is_lost_where_there_is_no_number() -> None:
+    product, error = dd.two_product(1e200, 1e200)
+    assert (float(product), float(error)) == (np.inf, 0.0)

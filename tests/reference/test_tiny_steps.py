@@ -1,5 +1,6 @@
 """Where 1 - alpha_bar is far below the spacing of numbers near 1, samples keep its digits."""
 
+import mpmath as mp
 import numpy as np
 
 from ddpm.reference.chain import Chain, Levels
@@ -11,6 +12,7 @@ from ddpm.reference.level_sampling import adjacent_pair
 from ddpm.reference.objectives import noise_loss
 from ddpm.reference.path_bound import log_marginals
 from ddpm.reference.priorgrad import Prior, prior_q_sample
+from ddpm.verify.oracles import PRECISION
 from ddpm.verify.strategies import Array
 
 BETA = 1e-15
@@ -70,3 +72,17 @@ def test_marginal_densities() -> None:
     path = np.array([0.0, BETA**0.5, (2 * BETA) ** 0.5])[:, None, None]
     want = [-(1 + np.log(2 * np.pi * t * BETA)) / 2 for t in (1, 2)]
     np.testing.assert_allclose(np.ravel(log_marginals(CHAIN, path)), want, rtol=RTOL)
+
+
+def test_steps_after_a_sum_of_a_million() -> None:
+    # The sum is 2**60 times the steps after it, more than a pair of numbers can bridge.
+    rng = np.random.default_rng(0)
+    large = 1 - 2.0 ** -rng.integers(10, 50, 40_000)
+    small = rng.uniform(1e-12, 2e-12, 20)
+    chain = Chain(np.concatenate([large, small]))
+    for t in (1, 10, 20):
+        ratio = chain.log_signal_ratio(len(large) + t - 1, len(large) + t)
+        with mp.workprec(PRECISION):
+            want = mp.log1p(-mp.mpf(float(small[t - 1])))
+            got = mp.mpf(float(ratio.high)) + mp.mpf(float(ratio.low))
+            assert abs(got / want - 1) < mp.mpf(2) ** -53
