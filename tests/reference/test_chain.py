@@ -101,7 +101,7 @@ def test_refused_data_variance(variance: float) -> None:
         ([0.5, 1.0, 0.5], "^betas may be 1 at the last level only$"),
     ],
 )
-def test_refused_betas(betas: list[float], message: str) -> None:
+def test_refused_betas_are_shown(betas: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Chain(betas)
 
