@@ -48,5 +48,7 @@ browser: $(INSTALLED) ## Test the page in Chromium (apt-get install chromium chr
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser
 
-bench: $(INSTALLED) ## Time the fused operations beside plain torch
-	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group
+bench: $(INSTALLED) ## Time every operation beside torch and the peers, on equal results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/ddpm bench --static
+	$(BIN)/ddpm bench --out bench

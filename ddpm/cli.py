@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm.errors import InputError
+from ddpm.errors import InputError, check
 
 app = typer.Typer(
     name="ddpm",
@@ -239,6 +239,61 @@ def figures(
     from ddpm.commands.figures import draw_figures
 
     draw_figures(out)
+
+
+@app.command(epilog="Example: ddpm bench --only step --rounds 50 --out bench")
+def bench(
+    only: Annotated[str, typer.Option(help="Part of the names of the operations.")] = "",
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static", help="Compile the kernels for every GPU and count, instead of timing."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of the table.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for bench.json, bench.md and bench.png.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the table of --static to this file.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of each contender; medians are shown.")] = 25,
+    compile_too: Annotated[
+        bool,
+        typer.Option("--compile/--no-compile", help="Whether torch.compile takes part."),
+    ] = True,
+    device: DeviceOption = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads.", show_default="torch's", rich_help_panel=MACHINE),
+    ] = None,
+    processor_time: Annotated[
+        bool,
+        typer.Option(
+            "--processor-time",
+            help="Stop the clock while other processes run; with one thread.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
+) -> None:
+    """Time every operation beside torch, torch.compile, NumPy and the peers, on equal results."""
+    check(static or markdown is None, "markdown", str(markdown), "a file together with --static")
+    check(not static or out is None, "out", str(out), "a folder without --static")
+    if static:
+        from ddpm.bench.static import print_static
+
+        holds = print_static(as_json=as_json, markdown=markdown)
+    else:
+        from ddpm.commands.bench import time_operations
+
+        holds = time_operations(
+            device=device, only=only, rounds=rounds, threads=threads, compile_too=compile_too,
+            processor_time=processor_time, as_json=as_json, out=out,
+        )  # fmt: skip
+    if not holds:
+        raise typer.Exit(1)
 
 
 def main() -> None:

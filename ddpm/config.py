@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ddpm.errors import InputError, check
 from ddpm.models.unet import UNet, UNetConfig
 from ddpm.predictions import TRAINABLE, Prediction
-from ddpm.samplers import Variance
+from ddpm.samplers import FixedVariance
 from ddpm.schedule import Schedule, ScheduleKind
 
 
@@ -104,7 +104,7 @@ class RunConfig:
     """Threads on a CPU; a sum depends on how it is shared out."""
     prediction: Prediction = "eps"
     """What the network outputs."""
-    variance: Variance = "posterior"
+    variance: FixedVariance = "posterior"
     """Variance of the reverse steps."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The noise schedule."""

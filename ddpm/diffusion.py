@@ -4,26 +4,33 @@ The method names are those that users of other libraries know. Levels run t = 0.
 data, images lie in [-1, 1], and every random number is a function of a `Key`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ddpm.kernels.diffusion_loss import diffusion_loss
 from ddpm.kernels.normal import normal
 from ddpm.kernels.q_sample import q_sample, q_sample_drawn
-from ddpm.kernels.sampler_step import sampler_step
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.levels import trailing
-from ddpm.predictions import TRAINABLE, canonical, check_prediction, x0_coefficients
-from ddpm.samplers import StepTable, Variance, ancestral_table, ddim_table
+from ddpm.objectives import Loss, Objective
+from ddpm.predictions import canonical, check_prediction, x0_coefficients
+from ddpm.samplers import (
+    StepTable,
+    Variance,
+    ancestral_table,
+    check_error,
+    check_variance,
+    ddim_table,
+    fixed_variance,
+    learned_columns,
+    learned_form,
+)
+from ddpm.sampling import Guidance, State, sample_progressive
+from ddpm.sampling import Model as Model
 from ddpm.schedule import Schedule
-
-Model = Callable[..., Tensor]
-"""Any callable of (x [B, ...], t int64 [B], **conditions) with an output shaped like x."""
 
 
 class Gaussian(NamedTuple):
@@ -41,16 +48,6 @@ class Reverse(NamedTuple):
     pred_xstart: Tensor
 
 
-@dataclass(frozen=True)
-class State:
-    """A sampler between two steps: the images x at level t, after `step` of `steps` steps."""
-
-    x: Tensor
-    t: int
-    step: int
-    steps: int
-
-
 class GaussianDiffusion:
     """The forward process, its losses and its reverse process.
 
@@ -58,22 +55,44 @@ class GaussianDiffusion:
         schedule: The noise schedule, T levels.
         prediction: What the network outputs: "eps", "x0", "v", "score" or "mean", or a name that
             another library uses for one of them.
-        variance: Variance of the reverse steps, "posterior" or "beta".
+        variance: Variance of the reverse steps, see `ddpm.samplers.ancestral_table`. Where it is
+            learned, the network returns twice the channels: the prediction, then the raw values.
+        error: Mean squared error of the estimated clean image at each level, float64 [T + 1]; for
+            the variance "optimal" only.
+        weighting: See `ddpm.objectives.Loss`, and so the rest.
+        objective: "simple" where the variance is fixed, "hybrid" or "vlb" where it is learned;
+            None for the first that is allowed.
+        bound_rate: Share of the bound in the hybrid loss.
+        grey_levels: Number of grey levels of the images.
 
     Raises:
-        ValueError: the prediction is unknown or cannot work under the schedule.
+        ValueError: the prediction is unknown or cannot work under the schedule, or another argument
+            is not allowed.
     """
 
     def __init__(
-        self, schedule: Schedule, prediction: str = "eps", variance: Variance = "posterior"
+        self,
+        schedule: Schedule,
+        prediction: str = "eps",
+        variance: Variance = "posterior",
+        *,
+        error: Tensor | None = None,
+        weighting: str | Tensor = "simple",
+        objective: Objective | None = None,
+        bound_rate: float = 0.001,
+        grey_levels: int = 256,
     ) -> None:
-        if variance not in ("posterior", "beta"):
-            raise ValueError(f"variance = {variance!r}: allowed is 'posterior' or 'beta'")
+        check_variance(variance)
+        check_error(schedule, variance, error)
         self.schedule = schedule
         self.prediction = canonical(prediction)
         self.variance: Variance = variance
+        self.learned = learned_form(variance)
+        self.error = error
         check_prediction(self.prediction, schedule)
-        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.loss = Loss(
+            schedule, self.prediction, variance, weighting, objective, bound_rate, grey_levels
+        )
 
     def q_mean_variance(self, x_start: Tensor, t: Tensor) -> Gaussian:
         """Mean and variance of q(x_t | x_0).  T-eq1, K-15, G-31.
@@ -130,12 +149,13 @@ class GaussianDiffusion:
         """Clean images that the network's output stands for, not clipped.  T-2.5-eps, K-69.
 
         Args:
-            output: What the network returned, [B, ...].
+            output: What the network returned, [B, ...], or [B, 2 C, ...] with a learned variance.
             x_t: Its input [B, ...].
             t: Its levels, int64 [B], in 1..T.
         """
+        prediction = output if self.learned == "none" else output.chunk(2, dim=1)[0]
         k_x, k_out = x0_coefficients(self.schedule, self.prediction, t.cpu())
-        return _like(k_x, x_t) * x_t + _like(k_out, x_t) * output
+        return _like(k_x, x_t) * x_t + _like(k_out, x_t) * prediction
 
     def p_mean_variance(
         self,
@@ -159,14 +179,13 @@ class GaussianDiffusion:
             clip_denoised: Whether to clip the estimate.
             conditions: Passed to the network.
         """
-        pred_xstart = self.predict_xstart(model(x, t, **conditions), x, t)
+        output = model(x, t, **conditions)
+        pred_xstart = self.predict_xstart(output, x, t)
         if clip_denoised:
             pred_xstart = pred_xstart.clamp(-1, 1)
         target = t - 1 if s is None else s
-        mean, variance = self.q_posterior_mean_variance(pred_xstart, x, t, target)
-        if self.variance == "beta":
-            variance = _like(self.schedule.step_beta(target.cpu(), t.cpu()), x)
-        return Reverse(mean, variance, pred_xstart)
+        mean, _ = self.q_posterior_mean_variance(pred_xstart, x, t, target)
+        return Reverse(mean, self._variance(output, x, target.cpu(), t.cpu()), pred_xstart)
 
     def training_losses(
         self,
@@ -179,38 +198,28 @@ class GaussianDiffusion:
         weight: Tensor | None = None,
         **conditions: Tensor,
     ) -> Tensor:
-        """Weighted mean squared error of the prediction, one number a sample.  K-79, G-41, L-2.12.
+        """Loss of the objective, one number a sample.  K-79, G-41, G-45, L-2.12.
 
         With a key the noise is never stored: the loss draws it again.
 
         Args:
-            model: The network; its output has the shape of x_start.
+            model: The network.
             x_start: Clean images [B, ...].
             t: Levels, int64 [B], in 1..T.
             noise: Standard normal noise like x_start, or None to draw it under `key`.
             key: Where the noise is drawn when none is given.
-            weight: float32 [B], or None for ones.
+            weight: float32 [B], a factor of each sample's loss, or None for ones.
             conditions: Passed to the network.
 
         Returns:
             float32 [B].
 
         Raises:
-            ValueError: the prediction is "score" or "mean", or an argument is unfit.
+            ValueError: the prediction is "mean", or an argument is unfit.
         """
-        if self.prediction not in TRAINABLE:
-            raise ValueError(
-                f"prediction = {self.prediction!r}: allowed for training is one of {TRAINABLE}"
-            )
-        signal, sigma = self.tables(x_start.device)
+        self.loss.check_trainable()
         x_t = self.q_sample(x_start, t, noise, key=key)
-        output = model(x_t, t, **conditions)
-        if weight is None:
-            weight = torch.ones(len(x_start), device=x_start.device)
-        seed, step, sample = (key.seed, key.step, key.sample) if key else (None, None, None)
-        return diffusion_loss(
-            output, x_start, noise, t, signal, sigma, weight, seed, step, sample, self.prediction
-        )
+        return self.loss(model(x_t, t, **conditions), x_start, noise, t, key, weight)
 
     def p_sample_loop(
         self,
@@ -218,11 +227,8 @@ class GaussianDiffusion:
         shape: Sequence[int],
         *,
         seed: int,
-        samples: Sequence[int] | None = None,
         steps: int | None = None,
-        clip_denoised: bool = True,
-        device: torch.device | str = "cpu",
-        **conditions: Tensor,
+        **options: Any,
     ) -> Tensor:
         """Draw images by the reverse chain.  G-42, V-alg2.
 
@@ -230,22 +236,18 @@ class GaussianDiffusion:
             model: The network.
             shape: [B, ...] of the images.
             seed: Key of the random numbers.
-            samples: Global index of each image, B integers; None means 0..B-1. Image i of a seed
-                is the same picture in any batch.
             steps: Number of network calls, in 1..T; None means T.
-            clip_denoised: Whether estimates of the clean image are clipped to [-1, 1].
-            device: Where the network lives.
-            conditions: Passed to the network.
+            options: As in `sample_loop`, the conditions of the network among them.
 
         Returns:
             float32 [B, ...].
 
         Raises:
-            ValueError: steps is out of range, or samples are not B integers.
+            ValueError: steps is out of range, or an option does not fit.
         """
         levels = trailing(self.schedule.steps, steps)
-        table = ancestral_table(self.schedule, self.prediction, levels, self.variance)
-        return self._final(model, shape, seed, samples, table, clip_denoised, device, conditions)
+        table = ancestral_table(self.schedule, self.prediction, levels, self.variance, self.error)
+        return self.sample_loop(model, shape, table, seed=seed, **options)
 
     def ddim_sample_loop(
         self,
@@ -253,12 +255,9 @@ class GaussianDiffusion:
         shape: Sequence[int],
         *,
         seed: int,
-        samples: Sequence[int] | None = None,
         steps: int | None = None,
         eta: float = 0.0,
-        clip_denoised: bool = True,
-        device: torch.device | str = "cpu",
-        **conditions: Tensor,
+        **options: Any,
     ) -> Tensor:
         """Draw images by DDIM.  L-2.13, L-tau.
 
@@ -266,9 +265,57 @@ class GaussianDiffusion:
         """
         levels = trailing(self.schedule.steps, steps)
         table = ddim_table(self.schedule, self.prediction, levels, eta)
-        return self._final(model, shape, seed, samples, table, clip_denoised, device, conditions)
+        return self.sample_loop(model, shape, table, seed=seed, **options)
 
-    @torch.no_grad()
+    def sample_loop(
+        self,
+        model: Model,
+        shape: Sequence[int],
+        table: StepTable,
+        *,
+        seed: int,
+        samples: Sequence[int] | None = None,
+        clip_denoised: bool = True,
+        threshold_ratio: float | None = None,
+        guidance: Guidance | None = None,
+        device: torch.device | str = "cpu",
+        **conditions: Any,
+    ) -> Tensor:
+        """Draw images by any sampler.
+
+        Args:
+            model: The network.
+            shape: [B, ...] of the images.
+            table: The sampler, for the schedule and the prediction of this process.
+            seed: Key of the random numbers.
+            samples: Global index of each image, B integers; None means 0..B-1. Image i of a seed
+                is the same picture in any batch.
+            clip_denoised: Whether estimates of the clean image are clipped to [-1, 1].
+            threshold_ratio: Quantile of dynamic thresholding, see `ddpm.sampling`; None for none.
+            guidance: Classifier-free guidance, or None.
+            device: Where the network lives.
+            conditions: Passed to the network.
+
+        Returns:
+            float32 [B, ...].
+
+        Raises:
+            ValueError: samples are not B integers, or an option does not fit.
+        """
+        samples = range(shape[0]) if samples is None else samples
+        if len(samples) != shape[0]:
+            raise ValueError(
+                f"samples has {len(samples)} entries: allowed is one for each of {shape[0]} images"
+            )
+        key = Key.of(seed, samples, device=device)
+        x = self.initial_noise(shape, key)
+        for state in self.sample_progressive(
+            model, x, key, table, clip_denoised=clip_denoised, threshold_ratio=threshold_ratio,
+            guidance=guidance, **conditions,
+        ):  # fmt: skip
+            x = state.x
+        return x
+
     def sample_progressive(
         self,
         model: Model,
@@ -277,29 +324,15 @@ class GaussianDiffusion:
         table: StepTable,
         *,
         clip_denoised: bool = True,
-        **conditions: Tensor,
+        threshold_ratio: float | None = None,
+        guidance: Guidance | None = None,
+        **conditions: Any,
     ) -> Iterator[State]:
-        """Yield the state after every step of a sampler, without waiting for the device.
-
-        Args:
-            model: The network.
-            x: Images at the first level of the table, [B, ...].
-            key: Its seed and sample indices draw the noise of every step.
-            table: The sampler.
-            clip_denoised: Whether estimates of the clean image are clipped to [-1, 1].
-            conditions: Passed to the network.
-        """
-        levels = [*table.levels.tolist(), 0]
-        table = table.to(x.device)
-        clip = 1.0 if clip_denoised else 0.0
-        rows = torch.arange(len(table.levels), device=x.device)
-        for step, row in enumerate(rows):
-            output = model(x, table.levels[step].expand(len(x)), **conditions)
-            x = sampler_step(
-                x, output, table.coefficients, table.levels, row,
-                key.seed, key.sample, clip, table.noisy,
-            )  # fmt: skip
-            yield State(x, levels[step + 1], step + 1, len(rows))
+        """Yield the state after every step of a sampler; see `ddpm.sampling.sample_progressive`."""
+        return sample_progressive(
+            model, x, key, table, conditions, clip_denoised=clip_denoised,
+            threshold_ratio=threshold_ratio, guidance=guidance, learned=self.learned,
+        )  # fmt: skip
 
     def calc_bpd_loop(
         self, model: Model, x_start: Tensor, *, levels: int, decoder_std: float, seed: int = 0
@@ -325,34 +358,19 @@ class GaussianDiffusion:
 
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """float32 tables (sqrt(alpha_bar), sqrt(1 - alpha_bar)) on a device, copied there once."""
-        if device not in self._tables:
-            pair = self.schedule.signal.to(device), self.schedule.sigma.to(device)
-            self._tables[device] = pair
-        return self._tables[device]
+        return self.loss.tables(device)[:2]
 
-    def _final(
-        self,
-        model: Model,
-        shape: Sequence[int],
-        seed: int,
-        samples: Sequence[int] | None,
-        table: StepTable,
-        clip_denoised: bool,
-        device: torch.device | str,
-        conditions: dict[str, Tensor],
-    ) -> Tensor:
-        samples = range(shape[0]) if samples is None else samples
-        if len(samples) != shape[0]:
-            raise ValueError(
-                f"samples has {len(samples)} entries: allowed is one for each of {shape[0]} images"
-            )
-        key = Key.of(seed, samples, device=device)
-        x = self.initial_noise(shape, key)
-        for state in self.sample_progressive(
-            model, x, key, table, clip_denoised=clip_denoised, **conditions
-        ):
-            x = state.x
-        return x
+    def _variance(self, output: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Variance of p(x_s | x_t), one a sample, or where it is learned one an element."""
+        if self.learned == "none":
+            fixed = fixed_variance(self.schedule, s, t, self.variance, self.error)
+            return _like(fixed, x)
+        raw = output.chunk(2, dim=1)[1]
+        columns = learned_columns(self.schedule, s, t, self.variance)
+        v0, v1 = (_like(column, x) for column in columns)
+        if self.learned == "sigmoid":
+            return v0 + v1 * raw.sigmoid()
+        return torch.exp(2 * (v0 + v1 * raw))
 
 
 def _like(coefficients: Tensor, x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from ddpm.schedule import Schedule
 
 Prediction = Literal["eps", "x0", "v", "score", "mean"]
 
-TRAINABLE: tuple[Prediction, ...] = ("eps", "x0", "v")
-"""Predictions that the training loss knows."""
+TRAINABLE: tuple[Prediction, ...] = ("eps", "x0", "v", "score")
+"""Predictions that the training losses know."""
 
 ALIASES: dict[str, Prediction] = {
     "epsilon": "eps",

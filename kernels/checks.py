@@ -15,6 +15,9 @@ MAX_STEP = 2**32
 MAX_SAMPLE = 2**56
 MAX_SIZE = 2**34
 
+# Numbers that Python compares faster than it calls torch.
+_FEW = 32
+
 
 def check_storage(name: str, x: Tensor) -> None:
     """Require a contiguous float32, float16 or bfloat16 tensor with a batch dimension."""
@@ -43,9 +46,9 @@ def check_dtype(name: str, x: Tensor, allowed: Sequence[torch.dtype]) -> None:
         raise ValueError(f"{name} has dtype {x.dtype}; allowed: {', '.join(map(str, allowed))}")
 
 
-def check_shape(name: str, x: Tensor, *allowed: Sequence[int]) -> None:
+def check_shape(name: str, x: Tensor, *allowed: tuple[int, ...]) -> None:
     """Require one of the allowed shapes."""
-    if not any(tuple(x.shape) == tuple(shape) for shape in allowed):
+    if x.shape not in allowed:
         shapes = " or ".join(str(tuple(shape)) for shape in allowed)
         raise ValueError(f"{name} has shape {tuple(x.shape)}; allowed: {shapes}")
 
@@ -67,7 +70,7 @@ def check_no_grad(**tensors: Tensor | None) -> None:
             )
 
 
-def check_index(name: str, x: Tensor, *shapes: Sequence[int]) -> None:
+def check_index(name: str, x: Tensor, *shapes: tuple[int, ...]) -> None:
     """Require a contiguous int64 tensor of one of the given shapes."""
     check_dtype(name, x, (torch.int64,))
     check_shape(name, x, *shapes)
@@ -84,6 +87,12 @@ def check_vector(name: str, x: Tensor, length: int | None = None) -> None:
     check_contiguous(name, x)
 
 
+def check_incoming(grad: Tensor, like: Tensor) -> None:
+    """Require the gradient of a loss of each sample, on the device of the samples."""
+    check_vector("grad", grad, like.shape[0])
+    check_same_device(like.device, grad=grad)
+
+
 def check_tables(t: Tensor, signal: Tensor, sigma: Tensor, batch: int) -> None:
     """Require levels [B] and two float32 tables of the same length T + 1."""
     check_index("t", t, (batch,))
@@ -92,11 +101,49 @@ def check_tables(t: Tensor, signal: Tensor, sigma: Tensor, batch: int) -> None:
     check_shape("sigma", sigma, tuple(signal.shape))
 
 
+def are_levels(t: Tensor, signal: Tensor, sigma: Tensor, like: Tensor) -> bool:
+    """Whether `check_tables` and `check_same_device` accept these: the quick way to know."""
+    return (
+        t.dtype is torch.int64
+        and t.shape == like.shape[:1]
+        and t.is_contiguous()
+        and signal.dtype is torch.float32
+        and sigma.dtype is torch.float32
+        and signal.ndim == 1
+        and signal.shape[0] > 0
+        and signal.shape == sigma.shape
+        and signal.is_contiguous()
+        and sigma.is_contiguous()
+        and t.device == signal.device == sigma.device == like.device
+    )
+
+
+def are_alike(x: Tensor, y: Tensor) -> bool:
+    """Whether x and y are both accepted by `check_storage` and agree in shape and device."""
+    return (
+        x.dtype in STORAGE_DTYPES
+        and y.dtype in STORAGE_DTYPES
+        and x.shape == y.shape
+        and x.ndim > 0
+        and x.is_contiguous()
+        and y.is_contiguous()
+        and x.device == y.device
+        and x.numel() <= MAX_SIZE
+    )
+
+
 def check_range(name: str, x: Tensor, end: int) -> None:
     """Require 0 <= x < end where x is on the CPU; elsewhere reading x would be a wait."""
-    if x.device.type != "cpu" or x.numel() == 0:
+    count = x.numel()
+    if not x.is_cpu or count == 0:
         return
-    low, high = (int(bound) for bound in x.aminmax())
+    if count == 1:
+        low = high = int(x)
+    elif count <= _FEW:
+        values = x.flatten().tolist()
+        low, high = min(values), max(values)
+    else:
+        low, high = (int(bound) for bound in x.aminmax())
     if low < 0 or high >= end:
         value = low if low < 0 else high
         raise ValueError(f"{name} contains {value}; allowed: 0..{end - 1}")
@@ -115,6 +162,16 @@ def check_place(
     check_index("seed", seed, ())
     check_index(step_name, step, (), (batch,))
     check_index("sample", sample, (batch,))
+
+
+def check_drawable(
+    seed: Tensor | None, step: Tensor | None, sample: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Require the place of a draw, which may be left out where noise is given."""
+    if seed is None or step is None or sample is None:
+        missing = "seed" if seed is None else "step" if step is None else "sample"
+        raise ValueError(f"{missing} is None; allowed where noise is None: a tensor")
+    return seed, step, sample
 
 
 def check_counter(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) -> None:

@@ -3,8 +3,12 @@
 import torch
 from torch import Tensor
 
-from ddpm.kernels import checks
+from ddpm.kernels import batching, checks
 from ddpm.kernels.philox import normals
+
+# Elements that are drawn in float32 and rounded at a time: they stay in the cache, and below the
+# 2**15 from which torch starts threads for a copy.
+_CACHE_BLOCK = 2**15 - 1
 
 
 def normal(
@@ -31,7 +35,7 @@ def normal(
     Raises:
         ValueError: an argument is outside its range.
     """
-    result: Tensor = _normal(seed, step, sample, int(stream), list(shape), dtype)
+    result: Tensor = _dispatched(seed, step, sample, int(stream), list(shape), dtype)
     return result
 
 
@@ -66,7 +70,17 @@ def _normal(
     dtype: torch.dtype,
 ) -> Tensor:
     size = check_normal(seed, step, sample, stream, shape, dtype)
-    return normals(seed, step, sample, stream, size).view(sample.shape[0], *shape).to(dtype)
+    if dtype == torch.float32:
+        return normals(seed, step, sample, stream, size).view(sample.shape[0], *shape)
+    out = torch.empty(sample.shape[0], *shape, dtype=dtype)
+    rows = max(1, _CACHE_BLOCK // max(1, size))
+    block = torch.empty(min(rows, sample.shape[0]), size)
+    for start in range(0, sample.shape[0], rows):
+        part = sample[start : start + rows]
+        steps = step[start : start + rows] if step.ndim else step
+        drawn = normals(seed, steps, part, stream, size, block[: part.shape[0]])
+        out[start : start + rows].view(part.shape[0], size).copy_(drawn)
+    return out
 
 
 @_normal.register_kernel("cuda")
@@ -95,3 +109,6 @@ def _(
 ) -> Tensor:
     check_normal(seed, step, sample, stream, shape, dtype)
     return torch.empty(sample.shape[0], *shape, dtype=dtype, device=sample.device)
+
+
+_dispatched = batching.register(_normal)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers in torch: Philox4x32-10 and a polynomial Box-Muller transform.
+"""Counter-based random numbers: Philox4x32-10 and a polynomial Box-Muller transform.
 
 Every number is a function of (seed, step, sample, stream, index) and of nothing else: not of the
 batch it is drawn in, nor of the block, thread or device that draws it. Element i of a sample is
@@ -6,18 +6,22 @@ lane i % 4 of the Philox block at the counter
 
     (i // 4,  sample mod 2**32,  step,  stream + 2**8 * (sample // 2**32))
 
-under the key (seed mod 2**32, seed // 2**32). Words are held in int64, which keeps the 64-bit
-products of Philox exact. The normals use float32 multiplications, additions and square roots
-only, each its own torch operation, so that no compiler can fuse two of them for some elements
-and not for others.
+under the key (seed mod 2**32, seed // 2**32). On a CPU numba draws where it is installed
+(`ddpm.kernels.cpu.philox`), otherwise and elsewhere the torch operations below; both give the same
+bits. Words are held in int64, which keeps the 64-bit products of Philox exact. The normals use
+float32 multiplications, additions and square roots only, each its own torch operation, so that no
+compiler can fuse two of them for some elements and not for others.
 """
 
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ddpm.kernels.checks import check_counter, check_counter_range
+from ddpm.kernels import checks
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -56,8 +60,9 @@ EXPONENT_MASK = -0x800000
 EXPONENT_HIGH = -1.38629150390625 * 2.0**-23
 EXPONENT_LOW = -2.8572136405724535e-06 * 2.0**-23
 
-# Counters worked on at a time: three int64 pairs of this many counters stay in a 2 MiB cache.
-_CACHE_BLOCK = 8192
+# Counters worked on at a time: three int64 pairs of this many counters stay in a 1 MiB cache, and
+# one pair stays below the 2**15 elements from which torch starts threads for each operation.
+_CACHE_BLOCK = 15 * 1024
 
 
 def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
@@ -91,18 +96,23 @@ def words(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) ->
     Raises:
         ValueError: an argument is outside its range.
     """
-    check_counter(seed, step, sample, stream, size)
-    check_counter_range(step, sample)
-    quads = -(-size // 4)
-    out = torch.empty(sample.shape[0], quads, 2, 2, dtype=torch.int64, device=sample.device)
-    for rows, columns, even, odd in _blocks(seed, step, sample, stream, quads):
-        block = out[rows, columns].permute(2, 0, 1, 3)
-        block[..., 0] = even
-        block[..., 1] = odd
-    return _trim(out, size)
+    checks.check_counter(seed, step, sample, stream, size)
+    lanes = sample.new_empty(sample.shape[0], -(-size // 4) * 4)
+    compiled = _compiled_for(lanes)
+    if compiled is None or not compiled.words(seed, step, sample, stream, lanes):
+        checks.check_counter_range(step, sample)
+        _fill_words(seed, step, sample, stream, lanes)
+    return lanes if lanes.shape[1] == size else lanes[:, :size].contiguous()
 
 
-def normals(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) -> Tensor:
+def normals(
+    seed: Tensor,
+    step: Tensor,
+    sample: Tensor,
+    stream: int,
+    size: int,
+    out: Tensor | None = None,
+) -> Tensor:
     """Standard normal numbers by the Box-Muller transform of the words above.
 
     With (w_r, w_a) the words of lanes (0, 1) or (2, 3): u = w_r 2**-32 + 2**-33 in float32,
@@ -116,20 +126,68 @@ def normals(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) 
         sample: int64 [B], global sample indices in 0..2**56 - 1.
         stream: tag of the use, 0..255.
         size: numbers per sample, 0..2**34.
+        out: float32 [B, size], contiguous, receives the numbers; for callers that work in blocks
+            and use one buffer for all. None to allocate it.
 
     Returns:
-        float32 [B, size].
+        float32 [B, size], out where it is given.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: an argument is outside its range, or out does not fit.
     """
-    check_counter(seed, step, sample, stream, size)
-    check_counter_range(step, sample)
-    quads = -(-size // 4)
-    out = torch.empty(sample.shape[0], quads, 2, 2, dtype=torch.float32, device=sample.device)
-    for rows, columns, even, odd in _blocks(seed, step, sample, stream, quads):
-        box_muller(even, odd, out[rows, columns].permute(2, 0, 1, 3))
-    return _trim(out, size)
+    checks.check_counter(seed, step, sample, stream, size)
+    batch, padded = sample.shape[0], -(-size // 4) * 4
+    if out is not None:
+        checks.check_dtype("out", out, (torch.float32,))
+        checks.check_shape("out", out, (batch, size))
+        checks.check_contiguous("out", out)
+        checks.check_same_device(sample.device, out=out)
+        checks.check_no_grad(out=out)
+    lanes = out
+    if lanes is None or padded != size:
+        lanes = torch.empty(batch, padded, dtype=torch.float32, device=sample.device)
+    compiled = _compiled_for(lanes)
+    if compiled is None or not compiled.normals(seed, step, sample, stream, lanes):
+        checks.check_counter_range(step, sample)
+        _fill_normals(seed, step, sample, stream, lanes)
+    numbers = lanes if padded == size else lanes[:, :size]
+    return numbers.contiguous() if out is None or padded == size else out.copy_(numbers)
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    """Give the generator compiled by numba, where numba is installed and not switched off."""
+    if find_spec("numba") is None:
+        return None
+    from ddpm.kernels.cpu import philox
+
+    return None if philox.DISABLED else philox
+
+
+def _compiled_for(lanes: Tensor) -> ModuleType | None:
+    """Give the compiled generator for lanes on a CPU, but not while torch is tracing.
+
+    It checks the place itself, at a tenth of the cost, and leaves the message to the torch path.
+    """
+    if lanes.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return _compiled()
+
+
+def _fill_words(seed: Tensor, step: Tensor, sample: Tensor, stream: int, lanes: Tensor) -> None:
+    """Fill int64 [B, 4 n] by torch operations."""
+    pairs = lanes.view(lanes.shape[0], lanes.shape[1] // 4, 2, 2)
+    for rows, columns, even, odd in _blocks(seed, step, sample, stream, pairs.shape[1]):
+        block = pairs[rows, columns].permute(2, 0, 1, 3)
+        block[..., 0] = even
+        block[..., 1] = odd
+
+
+def _fill_normals(seed: Tensor, step: Tensor, sample: Tensor, stream: int, lanes: Tensor) -> None:
+    """Fill float32 [B, 4 n] by torch operations."""
+    pairs = lanes.view(lanes.shape[0], lanes.shape[1] // 4, 2, 2)
+    for rows, columns, even, odd in _blocks(seed, step, sample, stream, pairs.shape[1]):
+        box_muller(even, odd, pairs[rows, columns].permute(2, 0, 1, 3))
 
 
 def box_muller(radius_word: Tensor, angle_word: Tensor, out: Tensor) -> Tensor:
@@ -188,15 +246,17 @@ def _rounds(even: Tensor, odd: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     shape = (2,) + (1,) * (even.ndim - 1)
     multipliers = torch.tensor(MULTIPLIERS, device=even.device).view(shape)
     crossed = multipliers.flip(0)
-    product = torch.empty_like(even)
-    for number in range(ROUNDS):
+    even0, even1 = even.unbind()
+    (odd0, odd1), product = odd.unbind(), torch.empty_like(even)
+    product0, product1 = product.unbind()
+    for number, key in enumerate(keys.view(ROUNDS, *shape).unbind()):
         torch.mul(even, crossed if number % 2 else multipliers, out=product)
         torch.bitwise_right_shift(product, 32, out=even)
-        even[0].bitwise_xor_(odd[1])
-        even[1].bitwise_xor_(odd[0])
-        even.bitwise_xor_(keys[number].view(shape)).bitwise_and_(WORD_MASK)
+        even0.bitwise_xor_(odd1)
+        even1.bitwise_xor_(odd0)
+        even.bitwise_xor_(key).bitwise_and_(WORD_MASK)
         # The low half keeps the product's upper bits: the next round's mask drops them.
-        odd, product = product, odd
+        odd, odd0, odd1, product, product0, product1 = product, product0, product1, odd, odd0, odd1
     return even, odd.bitwise_and_(WORD_MASK)
 
 
@@ -238,9 +298,3 @@ def _counters(step: Tensor, sample: Tensor, stream: int, columns: slice) -> tupl
     odd[0] = (sample & WORD_MASK)[:, None]
     odd[1] = ((sample >> 32) << 8 | stream)[:, None]
     return even, odd
-
-
-def _trim(lanes: Tensor, size: int) -> Tensor:
-    """Drop the unused lanes of the last counter: [B, quads, 2, 2] to contiguous [B, size]."""
-    flat = lanes.flatten(1)
-    return flat if flat.shape[1] == size else flat[:, :size].contiguous()

@@ -16,6 +16,7 @@ STANDARD = set(sys.stdlib_module_names)
 REFERENCE = {"numpy", "scipy", "ddpm.reference"}
 KERNELS = {"torch", "ddpm.kernels"}
 TRITON = KERNELS | {"triton"}
+NUMBA = KERNELS | {"numba", "llvmlite"}
 PRODUCTION = {
     "torch", "numpy", "safetensors", "pydantic", "sklearn", "PIL", "matplotlib", "rich", "typer",
     "ddpm",
@@ -27,14 +28,20 @@ VERIFY = PRODUCTION | {
 }  # fmt: skip
 VERIFY_COMMANDS = {f"ddpm/commands/{name}.py" for name in ("verify", "figures", "accuracy")}
 
+# What is timed beside us: the reference and the peers. Only its command imports it.
+BENCH = PRODUCTION | {"diffusers", "denoising_diffusion_pytorch"}
+BENCH_COMMANDS = {"ddpm/commands/bench.py", "ddpm/cli.py"}
+
 
 def allowed_for(path: Path) -> set[str]:
     if path.is_relative_to("ddpm/verify"):
         return VERIFY
+    if path.is_relative_to("ddpm/bench"):
+        return BENCH
     if path.parts[0] == "reference":
         return REFERENCE
     if path.parts[0] == "kernels":
-        return TRITON if path.parts[1] == "gpu" else KERNELS
+        return {"gpu": TRITON, "cpu": NUMBA}.get(path.parts[1], KERNELS)
     return PRODUCTION
 
 
@@ -73,13 +80,21 @@ def forbidden(source: str, path: Path) -> list[str]:
     for module, immediate in imports(source, path):
         root = module.split(".")[0]
         inside = any(module == name or module.startswith(f"{name}.") for name in allowed)
-        # A launcher, and with it triton, is imported by the CUDA implementation when it is called.
-        early = immediate and "kernels.gpu" in module and "gpu" not in path.parts
+        # A launcher, and with it triton, is imported by the CUDA implementation when it is called;
+        # what numba compiles, and with it numba, by the first draw.
+        early = immediate and any(
+            f"kernels.{compiled}" in module and compiled not in path.parts
+            for compiled in ("gpu", "cpu")
+        )
         proving = path.is_relative_to("ddpm/verify")
-        outside = path.parts[0] == "ddpm" and not proving
+        timing = path.is_relative_to("ddpm/bench")
+        outside = path.parts[0] == "ddpm" and not (proving or timing)
         oracle = outside and module.startswith("ddpm.reference")
         prover = module.startswith("ddpm.verify") and not proving
-        stray = oracle or (prover and path.as_posix() not in VERIFY_COMMANDS)
+        timer = module.startswith("ddpm.bench") and not timing
+        name = path.as_posix()
+        unproven, untimed = name not in VERIFY_COMMANDS, name not in BENCH_COMMANDS
+        stray = oracle or (prover and unproven) or (timer and untimed)
         if (root not in STANDARD and not inside) or early or stray:
             wrong.append(module)
     return wrong
@@ -106,6 +121,10 @@ def test_imports_only_what_its_layer_allows(path: Path) -> None:
         ("kernels/gpu/q_sample.py", "from ddpm.diffusion import GaussianDiffusion"),
         ("kernels/gpu/q_sample.py", "import numpy"),
         ("kernels/philox.py", "from ddpm.reference.philox import words"),
+        ("kernels/philox.py", "import numba"),
+        ("kernels/philox.py", "from ddpm.kernels.cpu import philox"),
+        ("kernels/gpu/philox.py", "import numba"),
+        ("kernels/cpu/philox.py", "import triton"),
         ("ddpm/schedule.py", "from ddpm.reference import schedules"),
         ("ddpm/schedule.py", "import triton.language as tl"),
         ("ddpm/schedule.py", "from ddpm.kernels.gpu.q_sample import launch"),
@@ -114,6 +133,11 @@ def test_imports_only_what_its_layer_allows(path: Path) -> None:
         ("ddpm/schedule.py", "import mpmath"),
         ("ddpm/commands/verify.py", "from ddpm.reference import schedules"),
         ("ddpm/verify/runner.py", "import triton"),
+        ("ddpm/verify/runner.py", "from ddpm.bench import timed"),
+        ("ddpm/schedule.py", "from ddpm.bench.cards import CARDS"),
+        ("ddpm/schedule.py", "import diffusers"),
+        ("ddpm/bench/timed.py", "from ddpm.verify.oracles import condition"),
+        ("ddpm/bench/timed.py", "import triton"),
         ("reference/forward.py", "from ddpm.verify.oracles import condition"),
     ],
 )
@@ -152,13 +176,16 @@ def test_import_works_without_triton() -> None:
     assert "[2, 1, 8, 8]" in done.stdout
 
 
-def test_import_brings_no_triton() -> None:
+def test_import_brings_neither_triton_nor_numba() -> None:
     names = "ddpm.diffusion, ddpm.trainer, ddpm.commands.train, ddpm.commands.evaluate"
-    code = f"import sys, {names}\nprint([m for m in sys.modules if m.startswith('triton')])"
+    code = (
+        f"import sys, {names}\nprint([m for m in sys.modules if m.startswith(('triton', 'numba'))])"
+    )
     # torch itself looks for triton; what counts is that nothing of ours loads its language.
     done = python(code)
     assert done.returncode == 0, done.stderr
     assert "triton.language" not in done.stdout
+    assert "numba" not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.bench import static
 from ddpm.commands import accuracy
 from ddpm.verify.ledger import by_id
 from tests.cli.command import SMALL, run_here
@@ -43,6 +44,9 @@ def quick(command: str) -> list[str]:
         return [*arguments, "--examples", "2", *([] if few else ["K-60"])]
     if arguments[0] == "figures":
         return arguments
+    if arguments[0] == "bench":
+        little = ["--only", "normals", "--rounds", "1", "--no-compile"]
+        return [*arguments, *([] if "--static" in arguments else little)]
     return [*arguments, "--device", "cpu"]
 
 
@@ -59,6 +63,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(accuracy, "LENGTHS", (1, 2))
+    # tests/bench compiles all kernels, once for all its tests.
+    monkeypatch.setattr(static, "print_static", lambda **_: True)
     return tmp_path
 
 
@@ -75,7 +81,10 @@ def test_the_readme_counts_the_ledger() -> None:
     assert f"**{len(wrong)} of the places are\nwrong as printed**" in README
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/bench.md", "docs/kernels.md"],
+)
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):

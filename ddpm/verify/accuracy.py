@@ -296,7 +296,7 @@ def _production(schedule: Schedule, pairs: Pairs) -> Values:
     }
     for eta in ETAS:
         step = _rows(schedule, pairs, partial(ddim_table, schedule, "eps", eta=eta))
-        found[f"DDIM sigma, eta {eta}"] = step[:, 4]
+        found[f"DDIM sigma, eta {eta}"] = step[:, 5]
         found[f"DDIM b, eta {eta}"] = step[:, 3]
         found[f"DDIM a, eta {eta}"] = step[:, 2]
     return {name: value.float().numpy() for name, value in found.items()}

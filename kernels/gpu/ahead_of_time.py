@@ -1,10 +1,9 @@
-"""Compile every kernel for every target without a GPU, and read what the compilers made of it.
+"""Compile every op for every architecture without a card, and read off what it costs.
 
     python -m ddpm.kernels.gpu.ahead_of_time
 
-prints one line of JSON per kernel, dtype and target: registers, spills, shared memory, and on
-NVIDIA the machine instructions per element and the widths of global accesses. It has to run in a
-process without TRITON_INTERPRET.
+prints one line of JSON per op, dtype and architecture. It has to run in a process without
+TRITON_INTERPRET.
 """
 
 import json
@@ -13,196 +12,228 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
-from ddpm.kernels.diffusion_loss import CHUNK
-from ddpm.kernels.gpu import diffusion_loss, launch, normal, q_sample, sampler_step
-from ddpm.kernels.streams import Stream
+from ddpm.kernels.gpu import gcn, sass
+from ddpm.kernels.gpu.cases import DTYPES, Case, Inputs, cases
+from ddpm.kernels.gpu.control_flow import Cost, ways
+from ddpm.kernels.gpu.disassembly import CLASSES, Listing
+from ddpm.kernels.gpu.dry_run import TARGETS, DryRun, Launched, dry_run, refuse_interpreter
+from ddpm.kernels.gpu.offsets import offset_bits
 
-TARGETS = {
-    "cuda:80": GPUTarget("cuda", 80, 32),
-    "cuda:90": GPUTarget("cuda", 90, 32),
-    "cuda:100": GPUTarget("cuda", 100, 32),
-    "hip:gfx942": GPUTarget("hip", "gfx942", 64),
-}
-DTYPES = ("fp32", "fp16", "bf16")
-# Disassembly takes as long as compilation; one target tells the instructions.
-DISASSEMBLED = ("cuda:90",)
-# Elements of a sample: 3 x 64 x 64.
-SIZE = 3 * 64 * 64
+NARROWEST = 16
+"""Bytes that an access of the body has to move for a lane."""
 
-_INT64 = ("t_ptr", "seed_ptr", "step_ptr", "sample_ptr", "row_ptr", "levels_ptr")
-_FLOAT32 = ("signal_ptr", "sigma_ptr", "weight_ptr", "grad_ptr", "table_ptr")
-_SCALARS = {"levels": "i32", "rows": "i32", "clip": "fp32"}
+# Ops that a process compiles before it disassembles them.
+_TOGETHER = 6
 
 
 @dataclass(frozen=True)
-class Case:
-    """One kernel with its compile-time arguments."""
+class Measured:
+    """What the compilers made of one op for one dtype and architecture; see docs/kernels.md."""
 
-    name: str
-    kernel: Any
-    constants: dict[str, Any]
-    float32: tuple[str, ...] = ()
-    """Pointers that are float32 whatever the storage dtype."""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What a compiler made of one kernel."""
-
-    kernel: str
+    op: str
     dtype: str
-    target: str
-    registers: int
-    spills: int
-    """Bytes of local memory (NVIDIA) or spilt registers (AMD)."""
-    shared: int
-    per_element: float | None
-    """Machine instructions of the whole kernel over elements per thread, where disassembled."""
+    arch: str
+    bytes_per_element: float
+    """Of global memory, moved by the body; an element is one of the clean data."""
+    floor_bytes_per_element: float
+    access_bytes: int
+    """Of a lane, by the narrowest access of the body."""
     accesses: dict[str, int]
-    """Global loads and stores by kind and bytes, as in "ld16"; NVIDIA only."""
-    binary: bytes = field(repr=False)
+    """Accesses of a thread by kind and bytes, as in "ld16"."""
+    scalar_bytes: int
+    """Of global memory, read or written once by each program."""
+    offset_bits: int
+    registers: int
+    """Of a thread."""
+    spill_bytes: int
+    """Of a thread."""
+    shared_bytes: int
+    """Of a program."""
+    threads: int
+    """Of a program."""
+    elements_per_thread: float
+    instructions_per_element: float
+    instructions: dict[str, float]
+    """Per element, by class."""
+    longest_instructions_per_element: float
+    """On the longest way through the kernel, which may be that of a rare program."""
+    launches: int
+    """Kernels that the launcher starts, those of torch included."""
+    rare: str
+    """What a branch does that is not counted, "" for nothing; see `Case.rare`."""
+    problem: str = ""
+    """Why the machine code could not be counted, "" where it could."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with the kernel, in words; empty where all is well."""
+        found = [self.problem] if self.problem else []
+        if self.bytes_per_element != self.floor_bytes_per_element:
+            found.append(f"moves {self.bytes_per_element:g} of {self.floor_bytes_per_element:g} B")
+        if self.access_bytes < NARROWEST:
+            found.append(f"an access of the body is {self.access_bytes} bytes wide")
+        if self.offset_bits < 64:
+            found.append(f"an offset has {self.offset_bits} bits")
+        if self.spill_bytes:
+            found.append(f"spills {self.spill_bytes} bytes")
+        if self.launches != 1:
+            found.append(f"takes {self.launches} launches")
+        return tuple(found)
 
 
-def cases() -> tuple[Case, ...]:
-    """Give the kernels, each in its form with most arithmetic."""
-    v = {"PREDICTION": "v", "noise_ptr": None}
-    length = {"LENGTH": min(CHUNK, SIZE)}
-    given = {"DRAWN": False, "seed_ptr": None, "step_ptr": None, "sample_ptr": None}
-    drawn = {"DRAWN": True, "noise_ptr": None}
-    stream = {"STREAM": int(Stream.INITIAL_NOISE), "STEP_STRIDE": 0}
-    step = {"ROW_STRIDE": 0, "CLIP": True, "DRAW": True}
-    loss = diffusion_loss._diffusion_loss_kernel
-    loss_backward = diffusion_loss._diffusion_loss_backward_kernel
-    return (
-        Case("q_sample", q_sample._q_sample_kernel, given),
-        Case("q_sample_drawn", q_sample._q_sample_kernel, drawn),
-        Case("normal", normal._normal_kernel, stream),
-        Case("diffusion_loss", loss, {**v, **length}, float32=("out_ptr",)),
-        Case("diffusion_loss_backward", loss_backward, v),
-        Case("sampler_step", sampler_step._sampler_step_kernel, step),
-    )
-
-
-def compile_case(case: Case, dtype: str, target: str) -> Compiled:
-    """Compile one kernel for one dtype and target.
+def measure(tasks: Sequence[tuple[Case, str]], arch: str) -> list[Measured]:
+    """Compile ops for an architecture, and read what the compilers made of them.
 
     Args:
-        case: the kernel.
-        dtype: "fp32", "fp16" or "bf16", the storage dtype.
-        target: key of `TARGETS`.
+        tasks: cases, each with a key of `DTYPES`, the storage dtype.
+        arch: key of `TARGETS`.
 
     Returns:
-        The binary and what it uses.
+        The figures of each task, those of all kernels of its op together.
 
     Raises:
         RuntimeError: the process interprets kernels instead of compiling them.
     """
-    if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
-        raise RuntimeError("TRITON_INTERPRET is set; allowed: unset, kernels must be compiled")
-    chosen = launch.choose(target, SIZE)
-    source = _source(case, dtype, chosen.block)
-    options = {"num_warps": chosen.num_warps, "enable_fp_fusion": True}
-    built = triton.compile(source, target=TARGETS[target], options=options)
-    inspect = _inspect_hip if target.startswith("hip") else partial(_inspect_cuda, target)
-    return Compiled(case.name, dtype, target, shared=built.metadata.shared, **inspect(built))
+    runs = []
+    for case, dtype in tasks:
+        runs.append(dry_run(arch, case.prepare(Inputs(DTYPES[dtype]))))
+    listings = iter(disassemble([kernel for run in runs for kernel in run.kernels], arch))
+    return [
+        _measured(case, dtype, arch, run, [next(listings) for _ in run.kernels])
+        for (case, dtype), run in zip(tasks, runs, strict=True)
+    ]
 
 
-def compile_all(targets: tuple[str, ...] = tuple(TARGETS)) -> Iterator[Compiled]:
-    """Compile every kernel, dtype and target."""
-    for target in targets:
-        for case in cases():
-            for dtype in DTYPES:
-                yield compile_case(case, dtype, target)
+def _measured(
+    case: Case, dtype: str, arch: str, run: DryRun, listings: Sequence[Listing]
+) -> Measured:
+    """Sum up the figures of the kernels of one op."""
+    inputs = Inputs(DTYPES[dtype])
+    floor = float(case.floor * inputs.dtype.itemsize * case.passes.get(arch, 1))
+    elements = inputs.elements / (run.kernels[0].programs * run.kernels[0].threads)
+    usual, longest, problem = Cost(), Cost(), ""
+    for kernel, listing in zip(run.kernels, listings, strict=True):
+        if inputs.elements != elements * kernel.programs * kernel.threads:
+            raise RuntimeError(f"{case.name}: its kernels differ in elements per thread")
+        try:
+            found = ways(listing)
+        except RuntimeError as error:
+            problem, found = str(error), [Cost()]
+        usual += _usual(found, floor * elements) if case.rare else found[-1]
+        longest += found[-1]
+    return Measured(
+        op=case.name,
+        dtype=dtype,
+        arch=arch,
+        bytes_per_element=usual.body_bytes / elements,
+        floor_bytes_per_element=floor,
+        access_bytes=min((int(name[2:]) for name in usual.accesses), default=0),
+        accesses=dict(sorted(usual.accesses.items())),
+        scalar_bytes=usual.scalar_bytes,
+        offset_bits=min(offset_bits(kernel.assembly["ttir"]) for kernel in run.kernels),
+        registers=max(listing.registers for listing in listings),
+        spill_bytes=sum(listing.spill_bytes for listing in listings),
+        shared_bytes=max(kernel.shared_bytes for kernel in run.kernels),
+        threads=run.kernels[0].threads,
+        elements_per_thread=elements,
+        instructions_per_element=round(usual.total / elements, 2),
+        instructions={kind: round(usual.instructions[kind] / elements, 2) for kind in CLASSES},
+        longest_instructions_per_element=round(longest.total / elements, 2),
+        launches=len(run.kernels) + len(run.torch_kernels),
+        rare=case.rare,
+        problem=problem,
+    )
 
 
-def _source(case: Case, dtype: str, block: int) -> ASTSource:
-    constants = {"SIZE": SIZE, "BLOCK": block, **case.constants}
-    names = case.kernel.arg_names
-
-    def kind(name: str) -> str:
-        if name in constants:
-            return "constexpr"
-        if name in _SCALARS:
-            return _SCALARS[name]
-        if name in _INT64:
-            return "*i64"
-        return "*fp32" if name in _FLOAT32 + case.float32 else f"*{dtype}"
-
-    signature = {name: kind(name) for name in names}
-    # Tensors of torch start at multiples of 16 bytes; the launcher would find the same.
-    aligned = {
-        (index,): [["tt.divisibility", 16]]
-        for index, name in enumerate(names)
-        if signature[name].startswith("*")
-    }
-    values = {(names.index(name),): value for name, value in constants.items()}
-    return ASTSource(case.kernel, signature, values, aligned)
+def _usual(found: Sequence[Cost], least: float) -> Cost:
+    """The shortest of the ways that move what has to be moved; the longest if none does."""
+    enough = [cost for cost in found if cost.body_bytes >= least]
+    return enough[0] if enough else found[-1]
 
 
-def _inspect_cuda(target: str, built: Any) -> dict[str, Any]:
-    """Read registers, local memory and instructions with the tools of the triton wheel."""
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(built.asm["cubin"])
+def disassemble(kernels: Sequence[Launched], arch: str) -> list[Listing]:
+    """Read the machine instructions of kernels, on NVIDIA with the tools of the triton wheel.
+
+    The disassembler takes longer to start than to work, so that it gets all kernels at once.
+    """
+    if TARGETS[arch][1].backend == "hip":
+        return [gcn.read(kernel.assembly["amdgcn"]) for kernel in kernels]
+    codes = [sass.text_of(kernel.assembly["cubin"]) for kernel in kernels]
+    machine = re.sub(r"^sm_", "SM", arch)
+    text = _tool("nvdisasm", b"".join(codes), "--binary", machine)
+    listings, first = [], 0
+    for kernel, code in zip(kernels, codes, strict=True):
+        usage = _tool("cuobjdump", kernel.assembly["cubin"], "--dump-resource-usage")
+        listings.append(sass.read(text, usage, first, len(code)))
+        first += len(code)
+    return listings
+
+
+def _tool(name: str, content: bytes, *options: str) -> str:
+    """Run a tool of NVIDIA on a file with some content."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
         file.flush()
-        usage = _run(tools / "cuobjdump", "--dump-resource-usage", file.name)
-        wanted = target in DISASSEMBLED
-        listing = _run(tools / "nvdisasm", "-c", file.name) if wanted else ""
-    used = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    code = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ +)?([A-Z][\w.]*)", listing, re.M)
-    instructions = sum(name != "NOP" for name in code)
-    chosen = launch.choose(target, SIZE)
-    per_thread = chosen.block / (32 * chosen.num_warps)
-    return {
-        "registers": used["REG"],
-        "spills": used["STACK"] + used["LOCAL"],
-        "per_element": round(instructions / per_thread, 2) if wanted else None,
-        "accesses": _accesses(built.asm["ptx"]),
-        "binary": built.asm["cubin"],
-    }
+        command = [str(tool), *options, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def _accesses(ptx: str) -> dict[str, int]:
-    """Count global accesses by kind and width."""
-    found = re.findall(r"\b(ld|st)\.global[\w.:]*?(?:\.v(\d))?\.b(\d+)\b", ptx)
-    return dict(Counter(f"{kind}{int(count or 1) * int(bits) // 8}" for kind, count, bits in found))
+def measure_all(names: Sequence[str] | None = None) -> list[Measured]:
+    """Measure ops for every dtype and architecture, in as many processes as there are cores.
+
+    Args:
+        names: of cases; None for all.
+
+    Returns:
+        Figures in the order of the cases, dtypes and architectures.
+
+    Raises:
+        RuntimeError: the process interprets kernels instead of compiling them.
+        ValueError: a name is not that of a case.
+    """
+    refuse_interpreter()
+    chosen = wanted(names)
+    parts = [chosen[k : k + _TOGETHER] for k in range(0, len(chosen), _TOGETHER)]
+    tasks = [(arch, part) for part in parts for arch in TARGETS]
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        found = [row for rows in pool.map(_measure_named, tasks) for row in rows]
+    places = [{name: k for k, name in enumerate(kind)} for kind in (chosen, DTYPES, TARGETS)]
+    return sorted(found, key=lambda r: (places[0][r.op], places[1][r.dtype], places[2][r.arch]))
 
 
-def _inspect_hip(built: Any) -> dict[str, Any]:
-    """Read registers and spills from the metadata at the end of the assembly."""
-    used = {
-        key: int(value) for key, value in re.findall(r"\.(\w+_count):\s+(\d+)", built.asm["amdgcn"])
-    }
-    return {
-        "registers": used["vgpr_count"],
-        "spills": used["vgpr_spill_count"] + used["sgpr_spill_count"],
-        "per_element": None,
-        "accesses": {},
-        "binary": built.asm["hsaco"],
-    }
+def wanted(names: Sequence[str] | None) -> list[str]:
+    """Give names of cases, all of them for None.
+
+    Raises:
+        ValueError: a name is not that of a case.
+    """
+    known = [case.name for case in cases()]
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"op is {name!r}; allowed: {', '.join(known)}")
+    return list(names or known)
 
 
-def _run(tool: Path, *arguments: str) -> str:
-    command = [str(tool), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def _measure_named(task: tuple[str, list[str]]) -> list[Measured]:
+    """Measure some ops for one architecture, in a process of its own."""
+    arch, names = task
+    chosen = [case for case in cases() if case.name in names]
+    return measure([(case, dtype) for case in chosen for dtype in DTYPES], arch)
 
 
 def main() -> None:
-    """Print one line of JSON per kernel, dtype and target."""
-    for compiled in compile_all():
-        record = asdict(compiled) | {"binary": len(compiled.binary)}
-        sys.stdout.write(json.dumps(record) + "\n")
+    """Print one line of JSON per op, dtype and architecture."""
+    for measured in measure_all():
+        sys.stdout.write(json.dumps(asdict(measured) | {"faults": measured.faults}) + "\n")
         sys.stdout.flush()
 
 

@@ -2,8 +2,8 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 """Triton kernels of `ddpm.kernels.diffusion_loss`: forward a sum per sample, backward a gradient.
 
-A program sums one chunk of one sample in a fixed order; chunks are added by a second launch. No
-atomic additions: the same input gives the same bits.
+A program sums one block of one sample in a fixed order, and the last program of a sample adds its
+blocks in the order of their places (`ddpm.kernels.gpu.reduce`): the same input gives the same bits.
 """
 
 import torch
@@ -11,8 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ddpm.kernels.diffusion_loss import CHUNK
-from ddpm.kernels.gpu import launch
+from ddpm.kernels.gpu import launch, reduce
 from ddpm.kernels.gpu.philox import block_normals
 from ddpm.kernels.streams import Stream
 
@@ -38,101 +37,58 @@ def _residual(
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
     PREDICTION: tl.constexpr,
+    STEP_STRIDE: tl.constexpr,  # 1 where step is [B], else 0
 ):
     """Give pred - target, float32 [BLOCK]; unspecified where mask is false."""
-    base = row * SIZE + start
-    pred = tl.load(pred_ptr + base + lane, mask=mask, other=0.0).to(tl.float32)
-    if PREDICTION != "eps":
-        x0 = tl.load(x0_ptr + base + lane, mask=mask, other=0.0).to(tl.float32)
+    place = row * SIZE + start + lane
+    pred = tl.load(pred_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    if PREDICTION == "x0" or PREDICTION == "v":
+        x0 = tl.load(x0_ptr + place, mask=mask, other=0.0).to(tl.float32)
     if PREDICTION != "x0":
         if noise_ptr is None:
             seed = tl.load(seed_ptr)
-            step = tl.load(step_ptr)
+            step = tl.load(step_ptr + row * STEP_STRIDE)
             sample = tl.load(sample_ptr + row)
             wide: tl.constexpr = pred_ptr.dtype.element_ty.primitive_bitwidth == 16 and BLOCK >= 8
             noise = block_normals(seed, step, sample, _TRAINING_NOISE, start, BLOCK, wide)
         else:
-            noise = tl.load(noise_ptr + base + lane, mask=mask, other=0.0).to(tl.float32)
+            noise = tl.load(noise_ptr + place, mask=mask, other=0.0).to(tl.float32)
     if PREDICTION == "eps":
-        target = noise
+        residual = pred - noise
     elif PREDICTION == "x0":
-        target = x0
+        residual = pred - x0
     else:
         t = tl.load(t_ptr + row)
-        signal = launch.at_level(signal_ptr, t, levels)
         sigma = launch.at_level(sigma_ptr, t, levels)
-        target = tl.fma(signal, noise, (sigma * -1.0) * x0)
-    return pred - target
+        if PREDICTION == "score":
+            residual = tl.fma(1.0 / sigma, noise, pred)
+        else:
+            signal = launch.at_level(signal_ptr, t, levels)
+            residual = pred - tl.fma(signal, noise, (sigma * -1.0) * x0)
+    return residual
 
 
 @triton.jit
 def _diffusion_loss_kernel(
-    out_ptr,  # float32 [B, chunks]
+    out_ptr,  # float32 [B]
+    partial_ptr,  # float32 [B, blocks], or None where a sample is one block
+    ticket_ptr,  # int32 [B], all 0, or None where a sample is one block
     pred_ptr,  # [B, SIZE]
-    x0_ptr,  # [B, SIZE], or None where the target is eps
+    x0_ptr,  # [B, SIZE], or None where it is not read
     noise_ptr,  # [B, SIZE], or None to draw it
     t_ptr,  # int64 [B]
     signal_ptr,  # float32 [levels]
     sigma_ptr,  # float32 [levels]
     weight_ptr,  # float32 [B]
     seed_ptr,  # int64 []
-    step_ptr,  # int64 []
-    sample_ptr,  # int64 [B]
-    levels,
-    SIZE: tl.constexpr,
-    LENGTH: tl.constexpr,  # elements of a chunk, a multiple of BLOCK
-    BLOCK: tl.constexpr,
-    PREDICTION: tl.constexpr,
-):
-    row, first = launch.place(SIZE, LENGTH)
-    lane = tl.arange(0, BLOCK)
-    total = tl.zeros([BLOCK], tl.float32)
-    for offset in range(0, LENGTH, BLOCK):
-        start = first + offset
-        mask = lane < SIZE - start
-        residual = _residual(
-            pred_ptr,
-            x0_ptr,
-            noise_ptr,
-            t_ptr,
-            signal_ptr,
-            sigma_ptr,
-            seed_ptr,
-            step_ptr,
-            sample_ptr,
-            levels,
-            row,
-            start,
-            lane,
-            mask,
-            SIZE,
-            BLOCK,
-            PREDICTION,
-        )
-        residual = tl.where(mask, residual, 0.0)
-        total = tl.fma(residual, residual, total)
-    weight = tl.load(weight_ptr + row)
-    tl.store(out_ptr + tl.program_id(0).to(tl.int64), tl.sum(total, 0) * (weight / SIZE))
-
-
-@triton.jit
-def _diffusion_loss_backward_kernel(
-    out_ptr,  # [B, SIZE], gradient of pred
-    grad_ptr,  # float32 [B], gradient of the losses
-    pred_ptr,  # [B, SIZE]
-    x0_ptr,  # [B, SIZE], or None where the target is eps
-    noise_ptr,  # [B, SIZE], or None to draw it
-    t_ptr,  # int64 [B]
-    signal_ptr,  # float32 [levels]
-    sigma_ptr,  # float32 [levels]
-    weight_ptr,  # float32 [B]
-    seed_ptr,  # int64 []
-    step_ptr,  # int64 []
+    step_ptr,  # int64 [] or [B]
     sample_ptr,  # int64 [B]
     levels,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
+    PADDED: tl.constexpr,  # parts of a sample summed at a time
     PREDICTION: tl.constexpr,
+    STEP_STRIDE: tl.constexpr,  # 1 where step is [B], else 0
 ):
     row, start = launch.place(SIZE, BLOCK)
     lane = tl.arange(0, BLOCK)
@@ -155,10 +111,67 @@ def _diffusion_loss_backward_kernel(
         SIZE,
         BLOCK,
         PREDICTION,
+        STEP_STRIDE,
+    )
+    residual = tl.where(mask, residual, 0.0)
+    loss = tl.sum(residual * residual, 0)
+    parts: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    weight = tl.load(weight_ptr + row) / SIZE
+    if parts == 1:
+        tl.store(out_ptr + row, loss * weight)
+    else:
+        tl.store(partial_ptr + tl.program_id(0).to(tl.int64), loss)
+        if reduce.arrive_last(ticket_ptr, row, parts):
+            loss = reduce.sum_parts(partial_ptr, row, parts, PADDED)
+            tl.store(out_ptr + row, loss * weight)
+
+
+@triton.jit
+def _diffusion_loss_backward_kernel(
+    out_ptr,  # [B, SIZE], gradient of pred
+    grad_ptr,  # float32 [B], gradient of the losses
+    pred_ptr,  # [B, SIZE]
+    x0_ptr,  # [B, SIZE], or None where it is not read
+    noise_ptr,  # [B, SIZE], or None to draw it
+    t_ptr,  # int64 [B]
+    signal_ptr,  # float32 [levels]
+    sigma_ptr,  # float32 [levels]
+    weight_ptr,  # float32 [B]
+    seed_ptr,  # int64 []
+    step_ptr,  # int64 [] or [B]
+    sample_ptr,  # int64 [B]
+    levels,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PREDICTION: tl.constexpr,
+    STEP_STRIDE: tl.constexpr,  # 1 where step is [B], else 0
+):
+    row, start = launch.place(SIZE, BLOCK)
+    lane = tl.arange(0, BLOCK)
+    mask = lane < SIZE - start
+    residual = _residual(
+        pred_ptr,
+        x0_ptr,
+        noise_ptr,
+        t_ptr,
+        signal_ptr,
+        sigma_ptr,
+        seed_ptr,
+        step_ptr,
+        sample_ptr,
+        levels,
+        row,
+        start,
+        lane,
+        mask,
+        SIZE,
+        BLOCK,
+        PREDICTION,
+        STEP_STRIDE,
     )
     scale = tl.load(grad_ptr + row) * (2.0 * tl.load(weight_ptr + row) / SIZE)
     for_pred = (scale * residual).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + row * SIZE + start + lane, for_pred, mask=mask)
+    tl.store(out_ptr + (row * SIZE + start + lane), for_pred, mask=mask)
 
 
 def diffusion_loss(
@@ -179,11 +192,15 @@ def diffusion_loss(
     if pred.numel() == 0:
         return torch.zeros_like(weight)
     chosen = launch.choose(launch.architecture(pred.device), size)
-    length = min(CHUNK, -(-size // chosen.block) * chosen.block)
-    chunks = -(-size // length)
-    out = torch.empty(batch, chunks, dtype=torch.float32, device=pred.device)
-    _diffusion_loss_kernel[launch.grid(batch, chunks)](
+    blocks = -(-size // chosen.block)
+    grid = launch.grid(batch, blocks)
+    out = torch.empty_like(weight)
+    many = blocks > 1
+    partial = torch.empty(grid, dtype=torch.float32, device=pred.device) if many else None
+    _diffusion_loss_kernel[grid](
         out,
+        partial,
+        reduce.tickets(pred.device, batch) if many else None,
         pred,
         x0,
         noise,
@@ -196,12 +213,13 @@ def diffusion_loss(
         sample,
         signal.shape[0],
         SIZE=size,
-        LENGTH=length,
         BLOCK=chosen.block,
+        PADDED=reduce.padded(blocks),
         PREDICTION=prediction,
+        STEP_STRIDE=0 if step is None else step.ndim,
         num_warps=chosen.num_warps,
     )
-    return out.view(batch) if chunks == 1 else out.sum(1)
+    return out
 
 
 def diffusion_loss_backward(
@@ -241,6 +259,7 @@ def diffusion_loss_backward(
         SIZE=size,
         BLOCK=chosen.block,
         PREDICTION=prediction,
+        STEP_STRIDE=0 if step is None else step.ndim,
         num_warps=chosen.num_warps,
     )
     return out

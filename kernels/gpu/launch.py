@@ -67,12 +67,14 @@ def architecture(device: torch.device) -> str:
 
 
 @lru_cache(maxsize=1024)
-def choose(name: str, size: int) -> Launch:
+def choose(name: str, size: int, times: int = 1) -> Launch:
     """Pick the block for samples of a size: a divisor of it where a large one exists.
 
     Args:
         name: row of the table.
         size: elements per sample, at least 1.
+        times: elements per thread as a multiple of the table's, a power of two: kernels that draw
+            and hold little else have registers for more, and fewer instructions per element then.
 
     Returns:
         The launch; the block is never much larger than the sample.
@@ -81,7 +83,7 @@ def choose(name: str, size: int) -> Launch:
     divisor = min(limit, size & -size)
     block = divisor if divisor >= limit // 8 else min(limit, 1 << max(2, (size - 1).bit_length()))
     threads = 64 if name.startswith("hip") else 32
-    return Launch(block, max(1, min(8, block // (threads * per_thread))))
+    return Launch(block, max(1, min(8, block // (threads * per_thread * times))))
 
 
 def grid(batch: int, blocks: int) -> tuple[int]:

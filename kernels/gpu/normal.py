@@ -31,7 +31,7 @@ def _normal_kernel(
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     wide: tl.constexpr = dtype.primitive_bitwidth == 16 and BLOCK >= 8
     z = block_normals(seed, step, sample, STREAM, start, BLOCK, wide)
-    tl.store(out_ptr + row * SIZE + start + lane, z.to(dtype), mask=mask)
+    tl.store(out_ptr + (row * SIZE + start + lane), z.to(dtype), mask=mask)
 
 
 def normal(
@@ -47,7 +47,8 @@ def normal(
     if out.numel() == 0:
         return out
     batch, size = launch.sizes(out)
-    chosen = launch.choose(launch.architecture(out.device), size)
+    times = 2 if out.element_size() == 2 else 1
+    chosen = launch.choose(launch.architecture(out.device), size, times)
     _normal_kernel[launch.grid(batch, -(-size // chosen.block))](
         out,
         seed,

@@ -14,6 +14,10 @@ SURFACE = {
     "eval": {"run", "num", "seed", "max_images", "device"},
     "verify": {"ids", "paper", "as_json", "html", "accuracy", "seed", "examples", "jobs"},
     "figures": {"out"},
+    "bench": {
+        "only", "static", "as_json", "out", "markdown", "rounds", "compile_too", "device",
+        "threads", "processor_time",
+    },
 }  # fmt: skip
 
 

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -6,10 +8,12 @@ from torch import Tensor
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
+from ddpm.predictions import TRAINABLE
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
-from ddpm.reference.posterior import posterior_mean_variance
-from ddpm.reference.variances import model_variance
+from ddpm.reference.posterior import posterior_coefficients, posterior_mean_variance
+from ddpm.reference.variances import model_variance, optimal_variance, sigmoid_variance
+from ddpm.samplers import LearnedVariance
 from ddpm.schedule import Schedule
 from ddpm.verify.oracles import condition, joint_covariance
 from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, seeds, shapes
@@ -17,7 +21,8 @@ from tests.tolerances import tolerance
 
 FLOAT32 = tolerance("float32", "cpu")
 TRAINING_NOISE = 2
-TRAINED = st.sampled_from(["eps", "x0", "v"])
+LEARNED: st.SearchStrategy[LearnedVariance] = st.sampled_from(get_args(LearnedVariance))
+TRAINED = st.sampled_from(TRAINABLE)
 LENGTHS = shapes(max_dims=2, min_batch=1)
 
 
@@ -125,6 +130,54 @@ def test_reverse_step_clips_before_the_mean(
     close(last.mean, clean)
 
 
+@settings(max_examples=40)
+@given(st.data(), moderate_betas(), generators(), st.booleans())
+def test_reverse_step_with_a_learned_variance(
+    data: st.DataObject, betas: Array, rng: np.random.Generator, single: bool
+) -> None:
+    variance = data.draw(LEARNED)
+    schedule, chain = Schedule.from_betas(betas.tolist()), Chain(betas)
+    diffusion = GaussianDiffusion(schedule, "x0", variance)
+    x, output, t = normal(rng, (4, 2, 3)), normal(rng, (4, 4, 3)), levels(rng, 4, len(betas))
+    s = t - 1 if single else torch.tensor(rng.integers(0, t.numpy()))
+    got = diffusion.p_mean_variance(lambda *_: output, x, t, None if single else s)
+    clean, raw = (part.double().numpy() for part in output.chunk(2, dim=1))
+    mean, _ = posterior_mean_variance(chain, s.numpy(), t.numpy(), clean.clip(-1, 1), x.numpy())
+    close(got.pred_xstart, clean.clip(-1, 1))
+    close(got.mean, mean)
+    assert got.variance.shape == x.shape
+    for i in range(4):
+        high, low = int(t[i]), int(s[i])
+        if variance == "learned_sigmoid":
+            want = sigmoid_variance(chain, low, high, raw[i : i + 1])
+        else:
+            share = (raw[i] + 1) / 2 if variance == "learned_range" else raw[i]
+            # Where the posterior has no variance, that of the step to level 1 stands in for it.
+            several = len(betas) > 1
+            smallest = (
+                float(posterior_coefficients(chain, max(1, low), max(2, high)).s2)
+                if several
+                else 0.0
+            )
+            largest = float(chain.beta(low, high))
+            want = largest**share * (smallest or largest) ** (1 - share)
+        # An exponential of twice a float32 number of up to 20.
+        np.testing.assert_allclose(got.variance[i].double().numpy(), want.reshape(2, 3), rtol=2e-5)
+
+
+@settings(max_examples=30)
+@given(moderate_betas(), generators())
+def test_reverse_step_with_the_best_constant(betas: Array, rng: np.random.Generator) -> None:
+    chain, error = Chain(betas), rng.uniform(0, 2, size=len(betas) + 1)
+    diffusion = GaussianDiffusion(
+        Schedule.from_betas(betas.tolist()), "x0", "optimal", error=torch.tensor(error)
+    )
+    x, t = normal(rng, (4, 5)), levels(rng, 4, len(betas))
+    got = diffusion.p_mean_variance(lambda *_: x, x, t)
+    want = optimal_variance(chain, t.numpy() - 1, t.numpy(), error[t.numpy()])
+    close(got.variance.flatten(), want)
+
+
 @given(moderate_betas(), generators())
 def test_predict_xstart(betas: Array, rng: np.random.Generator) -> None:
     x0, noise, t = normal(rng, (4, 2)), normal(rng, (4, 2)), levels(rng, 4, len(betas))
@@ -164,7 +217,9 @@ def test_losses_and_their_gradient(
     sigma = np.sqrt(1 - signal**2)
     clean, eps = x0.double().numpy(), noise.double().numpy()
     x_t = signal * clean + sigma * eps
-    target = {"eps": eps, "x0": clean, "v": signal * eps - sigma * clean}[prediction]
+    target = {"eps": eps, "x0": clean, "v": signal * eps - sigma * clean, "score": -eps / sigma}[
+        prediction
+    ]
     error = 0.5 * x_t + np.float32(0.1) - target
     axes = tuple(range(1, x0.dim()))
     factor = weight.double().numpy()

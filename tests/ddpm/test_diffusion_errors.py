@@ -3,6 +3,7 @@ import torch
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
+from ddpm.samplers import Variance
 from ddpm.schedule import Schedule
 
 SCHEDULE = Schedule.from_betas([0.1, 0.2, 0.3])
@@ -56,17 +57,25 @@ def test_samples_of_a_wrong_number() -> None:
         DIFFUSION.p_sample_loop(lambda x, _: x, (2, 3), seed=1, samples=range(3))
 
 
-@pytest.mark.parametrize("prediction", ["score", "mean"])
-def test_predictions_that_are_not_trained(prediction: str) -> None:
-    diffusion = GaussianDiffusion(SCHEDULE, prediction)
-    with pytest.raises(ValueError, match=rf"prediction = '{prediction}': allowed for training is"):
+@pytest.mark.parametrize("variance", ["posterior", "learned"])
+def test_the_mean_is_not_trained(variance: Variance) -> None:
+    diffusion = GaussianDiffusion(SCHEDULE, "mean", variance)
+    with pytest.raises(ValueError, match=r"prediction = 'mean': allowed for training is"):
         diffusion.training_losses(lambda x, _: x, X0, T, key=KEY)
+
+
+def test_a_learned_variance_needs_twice_the_channels() -> None:
+    diffusion, x0 = GaussianDiffusion(SCHEDULE, variance="learned"), torch.zeros(2, 3, 4)
+    with pytest.raises(ValueError, match=r"output has shape \(2, 3, 4\); allowed: \(2, 6, 4\)"):
+        diffusion.training_losses(lambda x, _: x, x0, T, key=KEY)
+    with pytest.raises(ValueError, match=r"pred has shape \(2, 3, 4\); allowed: \(2, 6, 4\)"):
+        diffusion.p_sample_loop(lambda x, _: x, (2, 3, 4), seed=1)
 
 
 def test_construction() -> None:
     assert GaussianDiffusion(SCHEDULE, "v_prediction").prediction == "v"
-    with pytest.raises(ValueError, match=r"variance = 'learned': allowed is 'posterior' or 'beta'"):
-        GaussianDiffusion(SCHEDULE, variance="learned")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"variance = 'small': allowed is one of posterior, beta"):
+        GaussianDiffusion(SCHEDULE, variance="small")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"prediction = 'noise'"):
         GaussianDiffusion(SCHEDULE, "noise")
     with pytest.raises(ValueError, match=r"prediction = 'eps'.*zero terminal SNR"):

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -12,47 +11,20 @@ from torch import Tensor
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
 from ddpm.levels import trailing
-from ddpm.predictions import x0_coefficients
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
 from ddpm.reference.ddim import ddim_step
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.reference.sampling import ancestral_step
-from ddpm.samplers import Variance, ddim_table
+from ddpm.samplers import FixedVariance, ddim_table
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, moderate_betas, seeds
+from tests.ddpm.exact import SAMPLING_NOISE, exact_network, gain, initial
 
-SAMPLING_NOISE, INITIAL_NOISE = 3, 4
 PREDICTIONS = st.sampled_from(["eps", "x0", "v", "score"])
 VARIANCES = st.sampled_from(["posterior", "beta"])
 # The chain forgets errors of early steps; k_out of up to 16 and a dozen roundings of 6e-8 remain.
 FLOAT32_CHAIN = 1e-4
-
-
-def gain(signal: Array, noise: Array, variance: float) -> Array:
-    """Regression weight of x_0 on x_t for normal data of this variance."""
-    return np.asarray(signal * variance / (signal**2 * variance + noise))
-
-
-def exact_network(
-    diffusion: GaussianDiffusion, mean: float, variance: float
-) -> Callable[..., Tensor]:
-    """The best possible network for data N(mean, variance), whatever it predicts."""
-    schedule = diffusion.schedule
-    signal, noise = schedule.alpha_bar.sqrt().numpy(), schedule.one_minus_alpha_bar.numpy()
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        level = int(t[0])
-        weight = float(gain(signal[level], noise[level], variance))
-        clean = mean + weight * (x.double() - float(signal[level]) * mean)
-        k_x, k_out = x0_coefficients(schedule, diffusion.prediction, t[:1])
-        return ((clean - k_x * x) / k_out).float()
-
-    return network
-
-
-def initial(seed: int, samples: Array, size: int) -> Array:
-    return philox.normals(seed, INITIAL_NOISE, 0, samples, size)
 
 
 @settings(max_examples=40)
@@ -61,7 +33,7 @@ def test_every_picture_against_a_float64_sampler(
     data: st.DataObject,
     betas: Array,
     prediction: str,
-    variance: Variance,
+    variance: FixedVariance,
     seed: int,
     clip: bool,
 ) -> None:

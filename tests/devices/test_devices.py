@@ -13,10 +13,11 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_results_agree(device: str) -> None:
+@pytest.mark.parametrize("script", ["compare", "graph"])
+def test_results_agree(script: str, device: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.devices.compare", device],
+        [sys.executable, "-m", f"tests.devices.{script}", device],
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 # Gradients in torch and kernels in triton are called without types of their own.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from ddpm.kernels.diffusion_loss import CHUNK, PREDICTIONS, diffusion_loss
 from ddpm.kernels.gpu import diffusion_loss as gpu
+from ddpm.kernels.gpu import reduce
+from ddpm.kernels.samples import PART
 from ddpm.kernels.streams import Stream
 from ddpm.reference import objectives, philox
 from tests.kernels.batches import (
@@ -40,10 +43,22 @@ def predictions() -> st.SearchStrategy[str]:
 
 def arguments(batch: Batch, prediction: str, drawn: bool = True) -> tuple[Any, ...]:
     """All arguments of the op; what it must not read is left out."""
-    x0 = None if prediction == "eps" else batch.x0
+    x0 = batch.x0 if prediction in ("x0", "v") else None
     noise = None if drawn or prediction == "x0" else batch.noise
     place = batch.place if noise is None and prediction != "x0" else (None, None, None)
     return (batch.pred, x0, noise, *batch.tables, batch.weight, *place, prediction)
+
+
+def loss_batch(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    seed: int,
+    prediction: str,
+    pred_dtype: torch.dtype | None = None,
+) -> Batch:
+    """A batch whose levels have the target: clean data has no score."""
+    batch = make_batch(shape, dtype, seed, pred_dtype=pred_dtype)
+    return replace(batch, t=batch.t.clamp(min=1)) if prediction == "score" else batch
 
 
 def target(batch: Batch, prediction: str, drawn: bool = True) -> Array:
@@ -54,6 +69,8 @@ def target(batch: Batch, prediction: str, drawn: bool = True) -> Array:
         z = philox.normals(seed, Stream.TRAINING_NOISE, step, batch.sample.numpy(), size)
         noise = np.asarray(z.reshape(batch.x0.shape))
     signal, sigma = column(batch.signal[batch.t], batch.x0), column(batch.sigma[batch.t], batch.x0)
+    if prediction == "score":
+        return np.asarray(-noise / sigma)
     v = signal * noise - sigma * exact(batch.x0)
     return {"eps": noise, "x0": exact(batch.x0), "v": np.asarray(v)}[prediction]
 
@@ -67,7 +84,7 @@ def test_loss_of_the_reference(
     drawn: bool,
     seed: int,
 ) -> None:
-    batch = make_batch(shape, dtype, seed, pred_dtype=pred_dtype)
+    batch = loss_batch(shape, dtype, seed, prediction, pred_dtype)
     got = diffusion_loss(*arguments(batch, prediction, drawn))
     assert got.dtype == torch.float32
     want = objectives.weighted_loss(
@@ -86,7 +103,7 @@ def test_triton_is_torch(
     drawn: bool,
     seed: int,
 ) -> None:
-    batch = make_batch(shape, dtype, seed, pred_dtype=pred_dtype)
+    batch = loss_batch(shape, dtype, seed, prediction, pred_dtype)
     inputs = arguments(batch, prediction, drawn)
     with poisoned():
         loss = gpu.diffusion_loss(*inputs)
@@ -96,15 +113,90 @@ def test_triton_is_torch(
     assert_same(grad, backward(batch.weight, *inputs))
 
 
-@pytest.mark.parametrize("size", [CHUNK, CHUNK + 300])
-def test_samples_of_more_than_one_chunk(size: int) -> None:
-    batch = make_batch((1, size))
+@pytest.mark.parametrize("size", [256 * 12, 256 * 9 + 77])
+def test_a_sample_of_many_programs_is_one_launch(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reduce, "_TICKETS", {})
+    batch = make_batch((3, size))
     inputs = arguments(batch, "v")
-    with poisoned():
-        loss = gpu.diffusion_loss(*inputs)
     want = objectives.weighted_loss(target(batch, "v"), exact(batch.pred), exact(batch.weight))
-    assert_close(loss, want, "interpreter")
+    launches: list[int] = []
+    run = gpu._diffusion_loss_kernel.run
+
+    def counted(*given: Any, **options: Any) -> Any:
+        launches.append(1)
+        return run(*given, **options)
+
+    monkeypatch.setattr(gpu._diffusion_loss_kernel, "run", counted)
+    with poisoned():
+        losses = [gpu.diffusion_loss(*inputs) for _ in range(2)]
+    assert len(launches) == 2
+    assert_close(losses[0], want, "interpreter")
+    assert torch.equal(losses[0], losses[1])
+    assert not reduce.tickets(torch.device("cpu"), 3).any()
+
+
+@pytest.mark.parametrize("size", [CHUNK, CHUNK + 300, 3 * CHUNK])
+def test_samples_of_more_than_one_chunk(size: int) -> None:
+    batch = make_batch((2, size))
+    inputs = arguments(batch, "v")
+    want = objectives.weighted_loss(target(batch, "v"), exact(batch.pred), exact(batch.weight))
     assert_close(diffusion_loss(*inputs), want, "cpu")
+
+
+@pytest.mark.parametrize("shape", [(70, 1, 4096), (3, PART // 2 + 1), (1, PART + 8)])
+def test_large_batches_are_made_of_parts(shape: tuple[int, ...]) -> None:
+    batch = make_batch(shape, pred_dtype=torch.bfloat16)
+    inputs = arguments(batch, "v", drawn=False)
+    want = objectives.weighted_loss(
+        target(batch, "v", drawn=False), exact(batch.pred), exact(batch.weight)
+    )
+    losses = torch.ops.ddpm.diffusion_loss(*inputs)
+    assert_close(losses, want, "cpu")
+    gradient = backward(batch.weight, *inputs)
+    one = tuple(x[:1] if isinstance(x, Tensor) and x.shape[0] == shape[0] else x for x in inputs)
+    assert torch.equal(losses[:1], torch.ops.ddpm.diffusion_loss(*one))
+    assert torch.equal(gradient[:1], backward(batch.weight[:1], *one))
+
+
+@given(shapes(), dtypes(), dtypes(), predictions(), st.booleans(), SEEDS)
+@settings(max_examples=40)
+def test_at_once_and_by_the_op_are_the_same_bits(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    pred_dtype: torch.dtype,
+    prediction: str,
+    drawn: bool,
+    seed: int,
+) -> None:
+    batch = loss_batch(shape, dtype, seed, prediction, pred_dtype)
+    inputs = arguments(batch, prediction, drawn)
+    pred = batch.pred.clone().requires_grad_()
+    loss = diffusion_loss(pred, *inputs[1:])
+    assert torch.equal(loss, torch.ops.ddpm.diffusion_loss(*inputs))
+    incoming = torch.linspace(-1, 2, shape[0])
+    loss.backward(incoming)
+    assert pred.grad is not None
+    assert torch.equal(pred.grad, backward(incoming, *inputs))
+
+
+def test_a_step_for_each_sample() -> None:
+    batch = make_batch((3, 6))
+    steps = torch.tensor([7, 2**32 - 1, 0])
+    place = (batch.seed, steps, batch.sample)
+    inputs = (batch.pred, None, None, *batch.tables, batch.weight, *place, "eps")
+    losses = diffusion_loss(*inputs)
+    with poisoned():
+        interpreted = gpu.diffusion_loss(*inputs)
+    assert_close(interpreted, exact(losses), "interpreter")
+    for i, step in enumerate(steps):
+        one = slice(i, i + 1)
+        alone = diffusion_loss(
+            batch.pred[one], None, None, batch.t[one], batch.signal, batch.sigma,
+            batch.weight[one], batch.seed, step, batch.sample[one],
+        )  # fmt: skip
+        assert torch.equal(alone, losses[one])
 
 
 @given(shapes(min_batch=1), dtypes(), predictions(), SEEDS)
@@ -112,7 +204,7 @@ def test_samples_of_more_than_one_chunk(size: int) -> None:
 def test_gradient_is_the_slope(
     shape: tuple[int, ...], dtype: torch.dtype, prediction: str, seed: int
 ) -> None:
-    batch = make_batch(shape, dtype, seed)
+    batch = loss_batch(shape, dtype, seed, prediction)
     pred = batch.pred.requires_grad_()
     incoming = torch.linspace(-1, 2, shape[0])
     diffusion_loss(*arguments(batch, prediction)).backward(incoming)
@@ -207,7 +299,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("step", lambda _: None, "step is None"),
     ("sample", lambda _: None, "sample is None"),
     ("sample", lambda s: s.int(), "sample has dtype torch.int32"),
-    ("prediction", lambda _: "score", "prediction is 'score'; allowed: eps, x0, v"),
+    ("prediction", lambda _: "mean", "prediction is 'mean'; allowed: eps, x0, v, score"),
 ]
 
 
@@ -217,6 +309,22 @@ def test_bad_input_is_refused(name: str, change: Any, message: str) -> None:
     good = dict(zip((*names, "prediction"), arguments(make_batch((2, 6)), "v"), strict=True))
     with pytest.raises(ValueError, match=message):
         diffusion_loss(**{**good, name: change(good[name])})
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [
+        ("mean", "prediction is 'mean'; allowed: eps, x0, v, score"),
+        ("v", "x0 is None; allowed for prediction 'v': a tensor"),
+        ("x0", "x0 is None; allowed for prediction 'x0': a tensor"),
+    ],
+)
+def test_given_noise_does_not_make_up_for_the_rest(prediction: str, message: str) -> None:
+    batch = make_batch((2, 6))
+    with pytest.raises(ValueError, match=message):
+        diffusion_loss(
+            batch.pred, None, batch.noise, *batch.tables, batch.weight, prediction=prediction
+        )
 
 
 def test_the_table_reaches_the_op_without_a_gradient() -> None:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from ddpm.kernels.gpu import launch
 
 
-@given(st.sampled_from(sorted(launch.TABLE)), st.integers(1, 2**34))
-@example("cuda:90", 64)
-def test_blocks(name: str, size: int) -> None:
-    chosen = launch.choose(name, size)
+@given(st.sampled_from(sorted(launch.TABLE)), st.integers(1, 2**34), st.sampled_from([1, 2]))
+@example("cuda:90", 64, 1)
+def test_blocks(name: str, size: int, times: int) -> None:
+    chosen = launch.choose(name, size, times)
     limit, _ = launch.TABLE[name]
     assert chosen.block & (chosen.block - 1) == 0
     assert 4 <= chosen.block <= limit
@@ -37,3 +37,10 @@ def test_grid_is_flat_and_bounded() -> None:
 def test_the_processor_is_the_interpreter() -> None:
     assert launch.architecture(torch.device("cpu")) == "interpreter"
     assert launch.DEFAULT in launch.TABLE
+
+
+def test_a_thread_may_take_twice_the_elements() -> None:
+    one, two = launch.choose("cuda:90", 12_288), launch.choose("cuda:90", 12_288, 2)
+    assert one.block == two.block
+    assert one.num_warps == 2 * two.num_warps
+    assert two.block == 64 * 32 * two.num_warps

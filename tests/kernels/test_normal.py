@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from ddpm.kernels.gpu import normal as gpu
 from ddpm.kernels.normal import normal
+from ddpm.kernels.philox import normals
 from ddpm.kernels.streams import Stream
 from ddpm.reference import philox
 from tests.kernels.batches import assert_close, assert_same, dtypes, make_batch, poisoned, shapes
@@ -39,6 +40,16 @@ def test_triton_is_torch(
     with poisoned():
         got = gpu.normal(*arguments)
     assert_same(got, normal(*arguments))
+
+
+@pytest.mark.parametrize("shape", [(3, 40_000), (100_000, 1), (700, 200), (0, 3), (3, 0)])
+def test_blocks_leave_no_trace(shape: tuple[int, int]) -> None:
+    # Of 2**15 elements: less than a sample, many samples with a rest, and nothing.
+    samples = torch.arange(shape[0]) + 2**33
+    for step in (torch.tensor(5), samples % 97):
+        want = normals(torch.tensor(1), step, samples, 3, shape[1]).bfloat16()
+        got = normal(torch.tensor(1), step, samples, 3, [shape[1]], torch.bfloat16)
+        assert_same(got, want)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

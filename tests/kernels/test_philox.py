@@ -1,4 +1,9 @@
-"""The torch generator: published vectors, the float64 oracle, no bit that depends on the batch."""
+"""The generator: published vectors, the float64 oracle, no bit that depends on the batch.
+
+Every test runs twice: by torch operations, and compiled by numba where that is installed.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -6,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ddpm.kernels import philox
 from ddpm.kernels.philox import box_muller, normals, philox4x32, words
 from ddpm.reference import philox as reference
 
@@ -29,6 +35,16 @@ EDGES = sorted(
     }
 )
 SEEDS = st.integers(-(2**63), 2**63 - 1)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["torch", "numba"])
+def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
+    compiled = philox._compiled() if request.param == "numba" else None
+    if request.param == "numba" and compiled is None:
+        pytest.skip("numba is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(philox, "_compiled", lambda: compiled)
+        yield request.param
 
 
 def as_tensor(value: int) -> torch.Tensor:
@@ -78,7 +94,7 @@ def test_words_and_normals_of_the_reference(
     np.testing.assert_allclose(z.double().numpy(), exact, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [3 * 8192 * 4 + 5, 8192 * 4, 4])
+@pytest.mark.parametrize("size", [3 * 15 * 2**12 + 5, 15 * 2**12, 4])
 def test_blocks_leave_no_trace(size: int) -> None:
     # Sizes above one cache block, equal to it and far below it.
     batch = 3 if size > 4 else 20_000
@@ -106,6 +122,32 @@ def test_a_step_for_each_sample() -> None:
         normals(as_tensor(1), step, s[None], 3, 10) for step, s in zip(steps, samples, strict=True)
     ]
     assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("size", [1, 6, 64])
+def test_numbers_go_into_the_tensor_that_is_given(size: int) -> None:
+    samples = torch.tensor([4, 9, 2**40])
+    place = (as_tensor(1), torch.tensor([7, 8, 9]), samples, 3, size)
+    buffer = torch.full((5, size), torch.nan)
+    got = normals(*place, out=buffer[1:4])
+    assert got.data_ptr() == buffer[1:4].data_ptr()
+    assert torch.equal(got, normals(*place))
+    assert buffer[[0, 4]].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (torch.empty(2, 4, dtype=torch.float64), "out has dtype torch.float64; allowed"),
+        (torch.empty(4, 2), r"out has shape \(4, 2\); allowed: \(2, 4\)"),
+        (torch.empty(4, 2).T, r"out has strides \(1, 2\)"),
+        (torch.empty(2, 4, device="meta"), "out is on device meta; allowed: cpu"),
+        (torch.empty(2, 4, requires_grad=True), "out has requires_grad=True"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_refused(out: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        normals(as_tensor(1), as_tensor(2), torch.arange(2), 3, 4, out)
 
 
 def test_adversarial_words_stay_within_the_bound() -> None:

@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from ddpm.kernels.gpu import q_sample as gpu
 from ddpm.kernels.philox import normals
 from ddpm.kernels.q_sample import q_sample, q_sample_drawn
+from ddpm.kernels.samples import PART
 from ddpm.kernels.streams import Stream
 from ddpm.reference import forward, philox
 from tests.kernels.batches import (
@@ -71,6 +72,61 @@ def test_triton_is_torch(shape: tuple[int, ...], dtype: torch.dtype, seed: int) 
     assert_same(given_noise, q_sample(batch.x0, batch.noise, *batch.tables))
     assert_same(drawn, q_sample_drawn(batch.x0, *batch.tables, *batch.place))
     assert_close(drawn, truth(batch, drawn_noise(batch)), "interpreter")
+
+
+@given(shapes(), dtypes(), st.booleans(), SEEDS)
+@settings(max_examples=30)
+def test_at_once_and_by_the_op_are_the_same_bits(
+    shape: tuple[int, ...], dtype: torch.dtype, drawn: bool, seed: int
+) -> None:
+    batch = make_batch(shape, dtype, seed)
+    x0, again = batch.x0.requires_grad_(), batch.x0.detach().clone().requires_grad_()
+    if drawn:
+        at_once = q_sample_drawn(x0, *batch.tables, *batch.place)
+        by_op = torch.ops.ddpm.q_sample_drawn(again, *batch.tables, *batch.place)
+    else:
+        at_once = q_sample(x0, batch.noise, *batch.tables)
+        by_op = torch.ops.ddpm.q_sample(again, batch.noise, *batch.tables)
+    assert torch.equal(at_once, by_op)
+    at_once.backward(batch.pred)
+    by_op.backward(batch.pred)
+    assert x0.grad is not None
+    assert again.grad is not None
+    assert torch.equal(x0.grad, again.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(67, 1, 4096), (3, PART // 2 + 1), (2, PART + 8)])
+def test_large_batches_are_made_of_parts(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    batch = make_batch(shape, dtype)
+    with poisoned():
+        got = q_sample(batch.x0, batch.noise, *batch.tables)
+        drawn = q_sample_drawn(batch.x0, *batch.tables, *batch.place)
+    assert_close(got, truth(batch, exact(batch.noise)), "cpu")
+    assert_close(drawn, truth(batch, drawn_noise(batch)), "cpu")
+    one = slice(1, 2)
+    alone = q_sample(batch.x0[one], batch.noise[one], batch.t[one], batch.signal, batch.sigma)
+    assert torch.equal(got[one], alone)
+
+
+@pytest.mark.parametrize("size", [6, PART // 3 + 3])
+def test_a_step_for_each_sample(size: int) -> None:
+    batch = make_batch((3, size))
+    steps = torch.tensor([7, 2**32 - 1, 0])
+    got = q_sample_drawn(batch.x0, *batch.tables, batch.seed, steps, batch.sample)
+    if size == 6:
+        with poisoned():
+            interpreted = gpu.q_sample_drawn(
+                batch.x0, *batch.tables, batch.seed, steps, batch.sample
+            )
+        assert_same(interpreted, got)
+    for i, step in enumerate(steps):
+        one = slice(i, i + 1)
+        alone = q_sample_drawn(
+            batch.x0[one], batch.t[one], batch.signal, batch.sigma, batch.seed, step,
+            batch.sample[one],
+        )  # fmt: skip
+        assert torch.equal(got[one], alone)
 
 
 @pytest.mark.parametrize("level", [-1, 11, 2**40])
