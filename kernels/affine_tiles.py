@@ -13,9 +13,8 @@ from ddpm.kernels import checks
 from ddpm.kernels.affine_step import Step
 from ddpm.kernels.exponential import exponential
 from ddpm.kernels.philox import normals
-from ddpm.kernels.samples import parts
+from ddpm.kernels.samples import parts, per_sample
 from ddpm.kernels.streams import Stream
-from ddpm.kernels.tiles import per_sample
 
 Coefficient = float | Tensor
 """A number that all samples share, or float32 [B, 1, ...] with one for each."""

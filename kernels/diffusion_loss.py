@@ -113,6 +113,13 @@ def check_loss(given: Loss) -> None:
     )
 
 
+def check_gradient(grad: Tensor, given: Loss) -> None:
+    """Check everything that is known before a launch, the gradient of the losses included."""
+    check_loss(given)
+    checks.check_vector("grad", grad, given.pred.shape[0])
+    checks.check_same_device(given.pred.device, grad=grad)
+
+
 def _is_plain(given: Loss) -> bool:
     """Whether these are good arguments of the most frequent kind: the quick way to know."""
     pred, noise, weight = given.pred, given.noise, given.weight

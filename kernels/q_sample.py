@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ddpm.kernels import batching, checks, eager
 from ddpm.kernels.philox import normals
-from ddpm.kernels.samples import PART, coefficients, cut, parts
+from ddpm.kernels.samples import PART, coefficients, cut, parts, per_sample
 from ddpm.kernels.streams import Stream
-from ddpm.kernels.tiles import per_sample
 
 
 def q_sample(x0: Tensor, noise: Tensor, t: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm.kernels import affine_tiles, batching, eager
 from ddpm.kernels.affine_step import Step, check_no_gradient, check_step
-from ddpm.kernels.tiles import per_sample
+from ddpm.kernels.samples import per_sample
 
 
 def sampler_step(

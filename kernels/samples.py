@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ddpm.kernels.tiles import per_sample
-
 # Elements of a part: below, calling torch once more costs more than a cache that is missed.
 PART = 2**18
 
@@ -26,3 +24,8 @@ def cut(x: Tensor, rows: slice | None) -> Tensor:
 def coefficients(values: Tensor, x: Tensor) -> Tensor:
     """Make the numbers [B] of some samples ready to broadcast against those, x [B, ...]."""
     return values if values.shape[0] == 1 else per_sample(values, x)
+
+
+def per_sample(value: Tensor, like: Tensor) -> Tensor:
+    """Append dimensions to a vector [B] so that it broadcasts against [B, ...]."""
+    return value.view(-1, *(1,) * (like.ndim - 1))

@@ -122,27 +122,26 @@ def row(measured: "Measured") -> Row:
     }
 
 
-def totals(measured: Iterable[Row], dtype: str = "fp32", arch: str = "sm_90") -> list[Row]:
+def totals(measured: Iterable[Row], dtype: str = "fp32") -> list[Row]:
     """Add the rows of whole tasks up, and put the peers beside them.
 
     Args:
         measured: what `rows` gives.
         dtype: storage dtype to take.
-        arch: architecture to take.
 
     Returns:
-        A dictionary for each task: task, traffic (tensors of the size of the data), launches, their
-        limits, predicted_ps by card, peers (library, traffic, launches, small, predicted_ps and
-        note of each) and ok.
+        A dictionary for each task: task, traffic (tensors of the size of the data) and launches,
+        the most of any architecture, their limits, predicted_ps by card, each with the code of its
+        own architecture, peers (library, traffic, launches, small, note and predicted_ps of each)
+        and ok.
     """
-    chosen = {r["op"]: r for r in measured if (r["dtype"], r["arch"]) == (dtype, arch)}
+    chosen = {(r["op"], r["arch"]): r for r in measured if r["dtype"] == dtype}
     size = ITEM_BYTES[dtype]
-    cards = cards_of(arch)
     found = []
     for name, task in TASK_LIMITS.items():
-        parts = [chosen[op] for op in task.ops]
-        traffic = sum(part["bytes_per_element"] for part in parts) / size
-        launches = sum(part["launches"] for part in parts)
+        parts = {card: [chosen[op, CARDS[card].arch] for op in task.ops] for card in CARDS}
+        traffic = max(sum(r["bytes_per_element"] for r in part) / size for part in parts.values())
+        launches = max(sum(r["launches"] for r in part) for part in parts.values())
         found.append(
             {
                 "task": name,
@@ -151,19 +150,20 @@ def totals(measured: Iterable[Row], dtype: str = "fp32", arch: str = "sm_90") ->
                 "launches": launches,
                 "launches_limit": task.launches,
                 "predicted_ps": {
-                    card: _ps(sum(part["predicted_ps"][card] for part in parts)) for card in cards
+                    card: _ps(sum(r["predicted_ps"][card] for r in part))
+                    for card, part in parts.items()
                 },
-                "peers": [_peer(peer, size, arch) for peer in TASKS.get(name, ())],
+                "peers": [_peer(peer, size) for peer in TASKS.get(name, ())],
                 "ok": traffic <= task.traffic and launches <= task.launches,
             }
         )
     return found
 
 
-def _peer(peer: Peer, size: int, arch: str) -> Row:
+def _peer(peer: Peer, size: int) -> Row:
     """What a peer needs for a task, its instructions taken for free."""
     predicted = {
-        name: _ps(card.picoseconds(peer.traffic * size, 0)) for name, card in cards_of(arch).items()
+        name: _ps(card.picoseconds(peer.traffic * size, 0)) for name, card in CARDS.items()
     }
     return peer._asdict() | {"predicted_ps": predicted}
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ddpm.bench.cards import CARDS
@@ -10,6 +12,9 @@ from ddpm.bench.peers import VERSIONS
 from ddpm.bench.static import Row, faults, own_card
 from ddpm.commands.terminal import console
 from ddpm.errors import InputError
+
+# Columns that the widest table takes.
+_WIDTH = 230
 
 BEGIN = "<!-- begin: written by ddpm bench --static --markdown -->"
 END = "<!-- end -->"
@@ -21,12 +26,17 @@ _TASK = ("task", "library", "traffic", "launches", "small", *CARDS, "times ours"
 
 def print_tables(found: Sequence[Row], sums: Sequence[Row]) -> None:
     """Print the tables of rows and of totals, and what is wrong."""
-    archs = _archs(found)
-    console.print(f"registers, instructions and ps for {', '.join(archs)}", soft_wrap=True)
-    console.print(_table(_ROW, _row_lines(found)))
-    console.print(_table(_TASK, _task_lines(sums)))
+    archs = ", ".join(f"{arch} ({own_card(arch)})" for arch in _archs(found))
+    _print(_table(_ROW, _row_lines(found)))
+    console.print(f"registers, instructions and ps for {archs}", soft_wrap=True)
+    _print(_table(_TASK, _task_lines(sums)))
     for line in faults(found):
-        console.print(line, style="red", soft_wrap=True)
+        console.print(escape(line), style="red", soft_wrap=True)
+
+
+def _print(table: Table) -> None:
+    """Print a table as wide as it is: squeezed into a narrow terminal nobody could read it."""
+    Console(highlight=False, width=max(console.width, _WIDTH)).print(table)
 
 
 def check_marks(path: Path) -> None:
@@ -58,6 +68,9 @@ def tables(found: Sequence[Row], sums: Sequence[Row]) -> str:
     archs = _archs(found)
     parts = [
         "## Whole tasks beside other libraries",
+        "Traffic in tensors of the size of the data (N), kernels over all of them and over fewer "
+        "elements, and predicted picoseconds per float32 element by card. Those of others are for "
+        "their traffic alone; *times ours* is on an H100.",
         _markdown(_TASK, _task_lines(sums)),
         "## Every op",
         f"Registers, instructions per element and predicted picoseconds per element are those for "
@@ -127,21 +140,20 @@ def _peer_times(group: Sequence[Row]) -> str:
 def _task_lines(sums: Iterable[Row]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
     for task in sums:
-        within = f"at most {task['traffic_limit']}N and {task['launches_limit']} launches"
-        ours = task["predicted_ps"]
-        times = tuple(f"{ours[card]:.2f}" if card in ours else "" for card in CARDS)
+        within = f"at most {task['traffic_limit']}N in {task['launches_limit']}"
         note = within if task["ok"] else f"NOT {within}"
-        traffic = f"{task['traffic']:g}N"
-        lines.append((task["task"], "ours", traffic, str(task["launches"]), "0", *times, "1", note))
+        counts = (f"{task['traffic']:g}N", str(task["launches"]), "0")
+        lines.append((task["task"], "ours", *counts, *_times(task), "1", note))
         for peer in task["peers"]:
-            times = tuple(
-                f"{peer['predicted_ps'][card]:.2f}" if card in ours else "" for card in CARDS
-            )
-            ratio = f"{peer['predicted_ps']['H100'] / ours['H100']:.1f}"
+            ratio = f"{peer['predicted_ps']['H100'] / task['predicted_ps']['H100']:.1f}"
             small = "" if peer["small"] is None else str(peer["small"])
             counts = (f"{peer['traffic']:g}N", str(peer["launches"]), small)
-            lines.append(("", peer["library"], *counts, *times, ratio, peer["note"]))
+            lines.append(("", peer["library"], *counts, *_times(peer), ratio, peer["note"]))
     return lines
+
+
+def _times(found: Row) -> tuple[str, ...]:
+    return tuple(f"{found['predicted_ps'][card]:.2f}" for card in CARDS)
 
 
 def _class_lines(found: Iterable[Row]) -> list[tuple[str, ...]]:
@@ -178,7 +190,9 @@ def _markdown(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def _table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
-    table = Table(*names, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for line in lines:
-        table.add_row(*line, style="red" if "NO" in line[-1] else None)
+        table.add_row(*map(escape, line), style="red" if "NO" in line[-1] else None)
     return table

@@ -104,15 +104,31 @@ def test_whole_tasks_keep_their_limits(rows: list[Row]) -> None:
               "step, DDIM": (3, 1), "step, guided": (4, 1), "step, learned variance": (4, 1),
               "step, multistep": (5, 1)}  # fmt: skip
     for dtype in DTYPES:
-        for arch in ARCHS:
-            found = {task["task"]: task for task in static.totals(rows, dtype, arch)}
-            assert all(task["ok"] for task in found.values()), found
-            for name, (traffic, launches) in limits.items():
-                task = found[name]
-                assert task["traffic"] <= traffic, task
-                assert task["launches"] <= launches, task
-                assert all(peer["traffic"] > traffic for peer in task["peers"]), task
-                assert task["peers"], task
+        found = {task["task"]: task for task in static.totals(rows, dtype)}
+        assert all(task["ok"] for task in found.values()), found
+        for name, (traffic, launches) in limits.items():
+            task = found[name]
+            assert task["traffic"] <= traffic, task
+            assert task["launches"] <= launches, task
+            assert all(peer["traffic"] > traffic for peer in task["peers"]), task
+            assert task["peers"], task
+
+
+def test_a_task_adds_up_the_rows_of_each_card(rows: list[Row]) -> None:
+    task = next(t for t in static.totals(rows, "bf16") if t["task"] == "training, eps")
+    for name, arch in (("H100", "sm_90"), ("MI300X", "gfx942")):
+        parts = [r for r in rows if (r["dtype"], r["arch"]) == ("bf16", arch)]
+        names = ("q_sample_drawn", "diffusion_loss[eps]", "diffusion_loss_backward[eps]")
+        total = sum(r["predicted_ps"][name] for r in parts if r["op"] in names)
+        assert task["predicted_ps"][name] == pytest.approx(total, abs=2e-3)
+
+
+def test_a_task_beyond_its_limit_is_not_ok(rows: list[Row]) -> None:
+    worse = [
+        r | {"bytes_per_element": 16.0} if r["op"] == "sampler_step" and r["arch"] == "sm_80" else r
+        for r in rows
+    ]
+    assert [t["task"] for t in static.totals(worse) if not t["ok"]] == ["step, DDPM"]
 
 
 def test_the_documentation_holds_these_numbers(rows: list[Row]) -> None:
@@ -219,12 +235,12 @@ def test_tables_are_written_between_marks(
 ) -> None:
     monkeypatch.setattr(static, "rows", lambda: rows)
     path = tmp_path / "page.md"
-    path.write_text(f"before\n{static_tables.BEGIN}\nold\n{static_tables.END}\nafter\n")
+    path.write_text(f"before\n{static_tables.BEGIN}\nwhat was there\n{static_tables.END}\nafter\n")
     static.print_static(as_json=True, markdown=path)
     text = path.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "old" not in text
+    assert "what was there" not in text
     assert "| q_sample_drawn | bf16 | 4 | 4 | 16 | 64 |" in text
 
 
