@@ -85,7 +85,7 @@ def train(
     prediction: Annotated[
         str | None,
         typer.Option(
-            help="What the network outputs: eps (the noise), x0 (the clean image) or v.",
+            help="What the network outputs: eps (the noise), x0 (the clean image), v or score.",
             show_default="eps",
             rich_help_panel=MODEL,
         ),

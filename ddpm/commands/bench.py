@@ -133,7 +133,7 @@ def _print(machine: dict[str, object], rounds: int, rows: Sequence[Row]) -> None
     for peer in MODULES:
         if (reason := missing(peer)) == "not installed":
             console.print(
-                escape(f"{peer}: {reason}; install it with pip install 'ddpm-proven[bench]'"),
+                escape(f"{peer}: {reason} (pip install 'ddpm-proven[bench]')"),
                 soft_wrap=True,
             )
     if machine["gpu"] is None:

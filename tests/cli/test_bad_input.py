@@ -89,7 +89,7 @@ def test_truncated_idx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         (["--dropout", "1.5"], ["dropout = 1.5", "[0, 1)"]),
         (["--learning-rate", "-1"], ["learning_rate = -1", "positive"]),
         (["--prediction", "noise"], ["prediction = 'noise'", "eps"]),
-        (["--prediction", "score"], ["prediction = 'score'", "eps"]),
+        (["--prediction", "mean"], ["prediction = 'mean'", "eps"]),
         (["--schedule", "sigmoid"], ["schedule = 'sigmoid'", "cosine"]),
         (["--threads", "0"], ["threads = 0", "at least 1"]),
         (["--checkpoint-every", "0"], ["checkpoint_every = 0", "at least 1"]),
