@@ -112,7 +112,7 @@ def test_missing_peers_are_named_and_how_to_install_them(
     peer_calls.missing.cache_clear()
     printed = capfd.readouterr().out
     assert "diffusers: not installed" in printed
-    assert "install it with pip install 'ddpm-proven[bench]'" in printed
+    assert "(pip install 'ddpm-proven[bench]'" in printed
 
 
 def test_another_result_than_ours_is_a_failure(
