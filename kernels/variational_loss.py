@@ -167,52 +167,18 @@ def _variational_loss(
 
 
 @_variational_loss.register_kernel("cuda")
-def _(
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor | None,
-    t: Tensor,
-    table: Tensor,
-    weight: Tensor,
-    bound_weight: Tensor,
-    seed: Tensor | None,
-    step: Tensor | None,
-    sample: Tensor | None,
-    prediction: str,
-    learned: str,
-    detach_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     from ddpm.kernels.gpu import variational_loss as gpu
 
-    del detach_mean
-    check_loss(
-        output, x0, noise, t, table, weight, bound_weight, seed, step, sample, prediction, learned
-    )
-    return gpu.variational_loss(
-        output, x0, noise, t, table, weight, bound_weight, seed, step, sample, prediction, learned
-    )
+    # The last argument is detach_mean, which concerns the gradient alone.
+    check_loss(*inputs[:-1])
+    return gpu.variational_loss(*inputs[:-1])
 
 
 @_variational_loss.register_fake
-def _(
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor | None,
-    t: Tensor,
-    table: Tensor,
-    weight: Tensor,
-    bound_weight: Tensor,
-    seed: Tensor | None,
-    step: Tensor | None,
-    sample: Tensor | None,
-    prediction: str,
-    learned: str,
-    detach_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    del detach_mean
-    check_loss(
-        output, x0, noise, t, table, weight, bound_weight, seed, step, sample, prediction, learned
-    )
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    check_loss(*inputs[:-1])
+    weight = inputs[5]
     return torch.empty_like(weight), torch.empty_like(weight), torch.empty_like(weight)
 
 
@@ -243,57 +209,19 @@ def _variational_loss_backward(
 
 
 @_variational_loss_backward.register_kernel("cuda")
-def _(
-    grad: Tensor,
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor | None,
-    t: Tensor,
-    table: Tensor,
-    weight: Tensor,
-    bound_weight: Tensor,
-    seed: Tensor | None,
-    step: Tensor | None,
-    sample: Tensor | None,
-    prediction: str,
-    learned: str,
-    detach_mean: bool,
-) -> Tensor:
+def _(grad: Tensor, *inputs: Any) -> Tensor:
     from ddpm.kernels.gpu import variational_loss as gpu
 
-    check_loss(
-        output, x0, noise, t, table, weight, bound_weight, seed, step, sample, prediction, learned
-    )
-    checks.check_incoming(grad, output)
-    return gpu.variational_loss_backward(
-        grad, output, x0, noise, t, table, weight, bound_weight, seed, step, sample,
-        prediction, learned, detach_mean,
-    )  # fmt: skip
+    check_loss(*inputs[:-1])
+    checks.check_incoming(grad, inputs[0])
+    return gpu.variational_loss_backward(grad, *inputs)
 
 
 @_variational_loss_backward.register_fake
-def _(
-    grad: Tensor,
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor | None,
-    t: Tensor,
-    table: Tensor,
-    weight: Tensor,
-    bound_weight: Tensor,
-    seed: Tensor | None,
-    step: Tensor | None,
-    sample: Tensor | None,
-    prediction: str,
-    learned: str,
-    detach_mean: bool,
-) -> Tensor:
-    del detach_mean
-    check_loss(
-        output, x0, noise, t, table, weight, bound_weight, seed, step, sample, prediction, learned
-    )
-    checks.check_incoming(grad, output)
-    return torch.empty_like(output)
+def _(grad: Tensor, *inputs: Any) -> Tensor:
+    check_loss(*inputs[:-1])
+    checks.check_incoming(grad, inputs[0])
+    return torch.empty_like(inputs[0])
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
