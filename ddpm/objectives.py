@@ -126,8 +126,11 @@ class Loss:
         by_level = one if tables.weight is None else one * tables.weight[t.clamp(0, self._steps)]
         seed, step, sample = (key.seed, key.step, key.sample) if key else (None, None, None)
         if tables.bound is None:
+            # Noise that is given has the shape of the images, and is checked in their place.
+            read = noise is None or self.prediction in ("x0", "v")
+            clean = x_start if read else None
             return diffusion_loss(
-                output, x_start, noise, t, tables.signal, tables.sigma, by_level,
+                output, clean, noise, t, tables.signal, tables.sigma, by_level,
                 seed, step, sample, self.prediction,
             )  # fmt: skip
         loss, _, _ = variational_loss(

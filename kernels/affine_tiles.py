@@ -4,16 +4,18 @@ Every product and every sum is its own torch operation, so that no result depend
 batch or the position, and the interpreted Triton kernel gives the same bits.
 """
 
+from functools import cache
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ddpm.kernels import checks
+from ddpm.kernels import checks, compiled
 from ddpm.kernels.affine_step import Step
 from ddpm.kernels.exponential import exponential
 from ddpm.kernels.philox import normals
-from ddpm.kernels.samples import parts, per_sample
+from ddpm.kernels.samples import PART, parts, per_sample
 from ddpm.kernels.streams import Stream
 
 Coefficient = float | Tensor
@@ -92,6 +94,9 @@ def step(given: Step, keep: bool) -> tuple[Tensor, ...]:
     Raises:
         ValueError: a row is outside the table, or it has c != 0 and there is no history.
     """
+    loops = compiled.fit(given.x, given.pred, given.uncond, given.history)
+    if loops and given.threshold is None and given.learned == "none":
+        return _step_compiled(given, keep)
     x = given.x
     chosen = coefficients(given.table, given.row, x)
     if given.history is None and _any(chosen.c):
@@ -117,6 +122,36 @@ def step(given: Step, keep: bool) -> tuple[Tensor, ...]:
             [output[rows] for output in outputs],
         )
     return tuple(outputs)
+
+
+def _step_compiled(given: Step, keep: bool) -> tuple[Tensor, ...]:
+    """Do what `step` does by a compiled loop, at once where no noise is drawn."""
+    affine, x = _affine(), given.x
+    found = affine.noise_of(given)
+    if not found:
+        coefficients(given.table, given.row, x)
+        raise ValueError("table has c != 0 in the row of a step without history; allowed: c = 0")
+    outputs = [torch.empty_like(x) for _ in range(1 + keep)]
+    drawn = given.draw and found == affine.DRAWS
+    for rows in parts(x) if drawn and x.numel() > PART else (None,):
+        some = given if rows is None else _samples(given, rows)
+        z = _noise(some) if drawn else None
+        written = outputs if rows is None else [output[rows] for output in outputs]
+        affine.step(some, z, *written)
+    return tuple(outputs)
+
+
+@cache
+def _affine() -> ModuleType:
+    from ddpm.kernels.cpu import affine
+
+    return affine
+
+
+def _noise(given: Step) -> Tensor:
+    """Draw the noise of a step, like x and float32."""
+    at, size = given.levels[given.row], given.x[0].numel()
+    return normals(given.seed, at, given.sample, Stream.SAMPLING_NOISE, size).view(given.x.shape)
 
 
 def part(chosen: Coefficients, rows: slice) -> Coefficients:

@@ -101,25 +101,30 @@ def check_tables(t: Tensor, signal: Tensor, sigma: Tensor, batch: int) -> None:
     check_shape("sigma", sigma, tuple(signal.shape))
 
 
-def are_levels(t: Tensor, signal: Tensor, sigma: Tensor, like: Tensor) -> bool:
-    """Whether `check_tables` and `check_same_device` accept these: the quick way to know."""
+def are_levels(t: Tensor, signal: Tensor, sigma: Tensor, batch: int) -> bool:
+    """Whether `check_tables` accepts these on the CPU, without gradients: the quick way to know."""
     return (
         t.dtype is torch.int64
-        and t.shape == like.shape[:1]
-        and t.is_contiguous()
         and signal.dtype is torch.float32
         and sigma.dtype is torch.float32
+        and t.shape == (batch,)
         and signal.ndim == 1
-        and signal.shape[0] > 0
-        and signal.shape == sigma.shape
+        and signal.numel() > 0
+        and sigma.ndim == 1
+        and signal.numel() == sigma.numel()
+        and t.is_contiguous()
         and signal.is_contiguous()
         and sigma.is_contiguous()
-        and t.device == signal.device == sigma.device == like.device
+        and t.is_cpu
+        and signal.is_cpu
+        and sigma.is_cpu
+        and not signal.requires_grad
+        and not sigma.requires_grad
     )
 
 
 def are_alike(x: Tensor, y: Tensor) -> bool:
-    """Whether x and y are both accepted by `check_storage` and agree in shape and device."""
+    """Whether `check_storage` accepts x and y, which agree in shape, on the CPU."""
     return (
         x.dtype in STORAGE_DTYPES
         and y.dtype in STORAGE_DTYPES
@@ -127,7 +132,8 @@ def are_alike(x: Tensor, y: Tensor) -> bool:
         and x.ndim > 0
         and x.is_contiguous()
         and y.is_contiguous()
-        and x.device == y.device
+        and x.is_cpu
+        and y.is_cpu
         and x.numel() <= MAX_SIZE
     )
 

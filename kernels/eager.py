@@ -24,6 +24,16 @@ def at_once(x: Tensor) -> bool:
     )
 
 
+def recorder(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """Give the apply of an autograd function, for calls that `at_once` has allowed.
+
+    It is the one in C++: what the one in Python does before it concerns the transforms of
+    torch.func, and takes longer than a small loss.
+    """
+    apply: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return apply
+
+
 def differentiable(
     name: str,
     forward: Callable[..., Any],
@@ -48,11 +58,11 @@ def differentiable(
         return output
 
     parts = {"forward": staticmethod(save), "backward": staticmethod(once_differentiable(backward))}
-    function = type(name, (torch.autograd.Function,), parts)
+    record = recorder(type(name, (torch.autograd.Function,), parts))
 
     def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
-            return function.apply(*inputs)  # type: ignore[attr-defined]
+            return record(*inputs)
         return forward(*inputs)
 
     return call

@@ -15,13 +15,12 @@ compiler can fuse two of them for some elements and not for others.
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ddpm.kernels import checks
+from ddpm.kernels import checks, compiled
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -98,8 +97,8 @@ def words(seed: Tensor, step: Tensor, sample: Tensor, stream: int, size: int) ->
     """
     checks.check_counter(seed, step, sample, stream, size)
     lanes = sample.new_empty(sample.shape[0], -(-size // 4) * 4)
-    compiled = _compiled_for(lanes)
-    if compiled is None or not compiled.words(seed, step, sample, stream, lanes):
+    loop = _compiled_for(lanes)
+    if loop is None or not loop.words(seed, step, sample, stream, lanes):
         checks.check_counter_range(step, sample)
         _fill_words(seed, step, sample, stream, lanes)
     return lanes if lanes.shape[1] == size else lanes[:, :size].contiguous()
@@ -146,8 +145,8 @@ def normals(
     lanes = out
     if lanes is None or padded != size:
         lanes = torch.empty(batch, padded, dtype=torch.float32, device=sample.device)
-    compiled = _compiled_for(lanes)
-    if compiled is None or not compiled.normals(seed, step, sample, stream, lanes):
+    loop = _compiled_for(lanes)
+    if loop is None or not loop.normals(seed, step, sample, stream, lanes):
         checks.check_counter_range(step, sample)
         _fill_normals(seed, step, sample, stream, lanes)
     numbers = lanes if padded == size else lanes[:, :size]
@@ -157,11 +156,11 @@ def normals(
 @cache
 def _compiled() -> ModuleType | None:
     """Give the generator compiled by numba, where numba is installed and not switched off."""
-    if find_spec("numba") is None:
+    if not compiled.available():
         return None
     from ddpm.kernels.cpu import philox
 
-    return None if philox.DISABLED else philox
+    return philox
 
 
 def _compiled_for(lanes: Tensor) -> ModuleType | None:

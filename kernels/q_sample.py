@@ -5,12 +5,14 @@ TRAINING_NOISE, so that it never exists in memory.
 """
 
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddpm.kernels import batching, checks, eager
+from ddpm.kernels import batching, checks, compiled, eager
 from ddpm.kernels.philox import normals
 from ddpm.kernels.samples import PART, coefficients, cut, parts, per_sample
 from ddpm.kernels.streams import Stream
@@ -70,7 +72,7 @@ def check_given(x0: Tensor, noise: Tensor, t: Tensor, signal: Tensor, sigma: Ten
     if (
         checks.are_alike(x0, noise)
         and noise.dtype is x0.dtype
-        and checks.are_levels(t, signal, sigma, x0)
+        and checks.are_levels(t, signal, sigma, x0.shape[0])
     ):
         return
     checks.check_storage("x0", x0)
@@ -129,6 +131,8 @@ def mix(
     Raises:
         ValueError: a level is outside the tables.
     """
+    if compiled.fit(x0, noise if isinstance(noise, Tensor) else None):
+        return _mix_compiled(x0, noise, t, signal, sigma, v)
     checks.check_range("t", t, signal.shape[0])
     if x0.numel() <= PART:
         z = noise if isinstance(noise, Tensor) else noise(None)
@@ -139,6 +143,33 @@ def mix(
         velocity = None if v is None else v[rows]
         out[rows] = _mix_part(x0[rows], z, t[rows], signal, sigma, velocity)
     return out
+
+
+def _mix_compiled(
+    x0: Tensor,
+    noise: Tensor | Callable[[slice | None], Tensor],
+    t: Tensor,
+    signal: Tensor,
+    sigma: Tensor,
+    v: Tensor | None,
+) -> Tensor:
+    """Do what `mix` does by a compiled loop, at once where the noise need not be drawn."""
+    noising = _noising()
+    out = torch.empty_like(x0)
+    given = isinstance(noise, Tensor)
+    for rows in (None,) if given or x0.numel() <= PART else parts(x0):
+        z = noise if isinstance(noise, Tensor) else noise(rows)
+        velocity = None if v is None else cut(v, rows)
+        if not noising.mix(cut(x0, rows), z, cut(t, rows), signal, sigma, cut(out, rows), velocity):
+            checks.check_range("t", t, signal.shape[0])
+    return out
+
+
+@cache
+def _noising() -> ModuleType:
+    from ddpm.kernels.cpu import noising
+
+    return noising
 
 
 def _mix_part(

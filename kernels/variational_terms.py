@@ -11,9 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ddpm.kernels.diffusion_loss import CHUNK
 from ddpm.kernels.log_normal_cdf import Interval, log_interval
 from ddpm.kernels.philox import normals
+from ddpm.kernels.squared_errors import CHUNK
 from ddpm.kernels.streams import Stream
 
 # Elements worked on at a time: the buffers of a block stay in a 2 MiB cache.

@@ -2,33 +2,21 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The generator of `ddpm.kernels.philox`, compiled by numba: the same bits, many times faster.
 
-The counters of a sample are one loop without branches, of which LLVM makes vector code. No
-fast-math flag is set: LLVM then neither reorders operations nor fuses a product with an addition,
-and each rounds as torch's does.
-
-The first draw of a process waits for numba: about a second, and two where the machine code is not
-yet in numba's cache, which is `__pycache__`, or a folder of the user where that is read-only.
+The counters of a sample are one loop without branches, of which LLVM makes vector code.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from typing import Any
 
-import numba
 import torch
-from llvmlite import binding
 from numba import float32, int32, int64, njit, types, uint32, uint64
 from numba.extending import intrinsic
 from torch import Tensor
 
 from ddpm.kernels import philox as host
 from ddpm.kernels.checks import MAX_SAMPLE, MAX_STEP
-
-# NUMBA_DISABLE_JIT=1 asks numba not to compile: the functions below would run as slow Python.
-DISABLED = bool(numba.config.DISABLE_JIT)
+from ddpm.kernels.cpu.compiling import compile_loop
 
 _Fill = Callable[..., bool]
 
@@ -60,33 +48,9 @@ def _compiled(dtype: torch.dtype) -> _Fill:
     if dtype == torch.float32:
         name, number, fits = ("normals", float32, _FITS)
     constants = (host.ROUNDS, _INTEGERS, MAX_STEP, MAX_SAMPLE, fits)
-    fill = _define(*constants)
-    fill.__qualname__ = f"{name}_{_digest(*constants)}"
     vector = int64[::1]
     signature = types.boolean(int64, vector, vector, int64, number[:, ::1])
-    compiled: Any = njit(nogil=True)(fill)
-    # Numba refuses where neither the installation nor a folder of the user can be written, and
-    # fails where the disk is full. The code is then good for this process alone.
-    with suppress(RuntimeError, OSError):
-        compiled.enable_caching()
-        compiled.compile(signature)
-    if not compiled.signatures:
-        compiled = njit(nogil=True)(fill)
-        compiled.compile(signature)
-    compiled.disable_compile()
-    chosen: _Fill = compiled
-    return chosen
-
-
-def _digest(*constants: Any) -> str:
-    """Tell files of numba's cache apart by what their code was made from.
-
-    Numba looks at the processor and the function's file alone, not at constants from elsewhere,
-    and two processes that write different code under one name at one time mix it up.
-    """
-    features = binding.get_host_cpu_features().flatten()
-    made_from = (numba.__version__, binding.get_host_cpu_name(), features, constants)
-    return hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
+    return compile_loop(name, _define(*constants), signature, constants)
 
 
 def _define(rounds, integers, max_step, max_sample, fits):

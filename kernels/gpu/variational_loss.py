@@ -11,7 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ddpm.kernels.diffusion_loss import CHUNK
 from ddpm.kernels.gpu import launch, reduce
 from ddpm.kernels.gpu.variational_terms import (
     column,
@@ -21,6 +20,7 @@ from ddpm.kernels.gpu.variational_terms import (
     divergence_sums,
     place_of_noise,
 )
+from ddpm.kernels.squared_errors import CHUNK
 
 # The block over that of the decoder's term, whose numbers are twice as wide and more.
 _SHARE = 8

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ddpm.kernels import philox
+from ddpm.kernels.compiled import available
 from ddpm.kernels.philox import normals, words
 from tests.kernels.test_philox import SEEDS
 
 compiled = pytest.importorskip("ddpm.kernels.cpu.philox")
+compiling = pytest.importorskip("ddpm.kernels.cpu.compiling")
 ROOT = Path(__file__).parents[2]
 
 
@@ -128,10 +130,10 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_other_constants_are_other_files() -> None:
-    digest = compiled._digest(10, compiled._INTEGERS, compiled._FITS)
-    assert digest == compiled._digest(10, compiled._INTEGERS, compiled._FITS)
-    assert digest != compiled._digest(9, compiled._INTEGERS, compiled._FITS)
-    assert digest != compiled._digest(10, compiled._INTEGERS, None)
+    digest = compiling.digest(10, compiled._INTEGERS, compiled._FITS)
+    assert digest == compiling.digest(10, compiled._INTEGERS, compiled._FITS)
+    assert digest != compiling.digest(9, compiled._INTEGERS, compiled._FITS)
+    assert digest != compiling.digest(10, compiled._INTEGERS, None)
 
 
 @pytest.mark.parametrize(("step", "sample"), [(-1, 0), (2**32, 0), (0, -1), (0, 2**56)])
@@ -155,7 +157,7 @@ print(bool(sys.modules.get("ddpm.kernels.cpu.philox")), drawn.view(torch.int32).
     [
         ("", {}, True),
         ("sys.modules['numba'] = None", {}, False),
-        ("", {"NUMBA_DISABLE_JIT": "1"}, True),
+        ("", {"NUMBA_DISABLE_JIT": "1"}, False),
     ],
 )
 def test_the_same_numbers_with_numba_and_without(
@@ -174,5 +176,7 @@ def test_the_same_numbers_with_numba_and_without(
 
 
 def test_switched_off_by_numba_s_own_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "DISABLED", True)
+    monkeypatch.setattr(compiling, "DISABLED", True)
+    assert not available.__wrapped__()
+    monkeypatch.setattr("ddpm.kernels.compiled.available", lambda: False)
     assert philox._compiled.__wrapped__() is None

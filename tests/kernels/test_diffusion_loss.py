@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from ddpm.kernels.diffusion_loss import CHUNK, PREDICTIONS, diffusion_loss
+from ddpm.kernels.diffusion_loss import diffusion_loss
 from ddpm.kernels.gpu import diffusion_loss as gpu
 from ddpm.kernels.gpu import reduce
 from ddpm.kernels.samples import PART
+from ddpm.kernels.squared_errors import CHUNK, PREDICTIONS
 from ddpm.kernels.streams import Stream
 from ddpm.reference import objectives, philox
 from tests.kernels.batches import (

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from ddpm.kernels.diffusion_loss import CHUNK
 from ddpm.kernels.gpu import variational_loss as gpu
+from ddpm.kernels.squared_errors import CHUNK
 from ddpm.kernels.variational_loss import LEARNED, PREDICTIONS, variational_loss
 from tests.kernels.batches import Array, assert_close, assert_same, exact, poisoned
 from tests.kernels.variational_examples import Example, examples, halves, make, reference
