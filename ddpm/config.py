@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -14,6 +14,9 @@ from ddpm.models.unet import UNet, UNetConfig
 from ddpm.predictions import TRAINABLE, Prediction
 from ddpm.samplers import FixedVariance
 from ddpm.schedule import Schedule, ScheduleKind
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Decay = Literal["cosine", "linear", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +69,12 @@ class OptimiserConfig:
     """Decoupled weight decay."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
+    decay: Decay = "cosine"
+    """How the learning rate falls after the warm-up."""
     ema_decay: float = 0.999
     """Limit of the decay of the averaged weights."""
+    ema_others: tuple[float, ...] = ()
+    """Limits of further averages, kept beside the first."""
 
     def __post_init__(self) -> None:
         check(
@@ -77,7 +84,34 @@ class OptimiserConfig:
         check(self.warmup >= 0, "warmup", self.warmup, "at least 0")
         check(0 <= self.weight_decay < 1, "weight_decay", self.weight_decay, "[0, 1)")
         check(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "a positive number")
-        check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "[0, 1)")
+        check(self.decay in get_args(Decay), "decay", self.decay, ", ".join(get_args(Decay)))
+        for rate in (self.ema_decay, *self.ema_others):
+            check(0 <= rate < 1, "ema_decay", rate, "[0, 1)")
+        rates = (self.ema_decay, *self.ema_others)
+        check(len(set(rates)) == len(rates), "ema_others", self.ema_others, "each rate once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How an update is computed: what trades speed, memory and float rounding."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    precision: Precision = "float32"
+    """Of the network's forward and backward pass; weights and losses stay float32."""
+    compile: bool = False
+    """Whether torch.compile makes the network faster, after a while of compiling."""
+    channels_last: bool = False
+    """Whether images lie in memory with their channels last."""
+    checkpoint_activations: bool = False
+    """Whether activations are computed again in the backward pass instead of kept."""
+    accumulation: int = 1
+    """Equal parts of a batch that are computed one after the other."""
+
+    def __post_init__(self) -> None:
+        allowed = get_args(Precision)
+        check(self.precision in allowed, "precision", self.precision, ", ".join(allowed))
+        check(self.accumulation >= 1, "accumulation", self.accumulation, "an integer of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +146,20 @@ class RunConfig:
     """Sizes of the network."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """How the weights are updated."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How an update is computed."""
+    skip_broken: bool = False
+    """Whether broken images were left out."""
 
     def __post_init__(self) -> None:
         check(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
         check(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
         check(self.prediction in TRAINABLE, "prediction", self.prediction, ", ".join(TRAINABLE))
+        check(
+            self.batch_size % self.compute.accumulation == 0,
+            "accumulation", self.compute.accumulation, f"a divisor of the batch, {self.batch_size}",
+        )  # fmt: skip
         check(self.threads >= 1, "threads", self.threads, "an integer of at least 1")
         check(2 <= self.grey_levels <= 256, "grey_levels", self.grey_levels, "2 to 256")
         check(
