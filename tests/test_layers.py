@@ -30,7 +30,7 @@ VERIFY_COMMANDS = {f"ddpm/commands/{name}.py" for name in ("verify", "figures", 
 
 # What is timed beside us: the reference and the peers. Only its command imports it.
 BENCH = PRODUCTION | {"diffusers", "denoising_diffusion_pytorch"}
-BENCH_COMMANDS = {"ddpm/commands/bench.py", "ddpm/cli.py"}
+BENCH_COMMANDS = {"ddpm/commands/bench.py", "ddpm/cli/proofs.py"}
 
 
 def allowed_for(path: Path) -> set[str]:

@@ -2,17 +2,27 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ddpm.commands.runtime import choose_threads
-from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig, log_snr_end, log_snr_start
+from ddpm.config import (
+    ComputeConfig,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+    log_snr_end,
+    log_snr_start,
+)
 from ddpm.data.images import ImageData
 from ddpm.data.load import NAMED
 from ddpm.errors import InputError, check
 from ddpm.models.unet import UNetConfig
 from ddpm.predictions import canonical
+
+PARALLEL = ("ddp", "fsdp")
+TRACKERS = ("wandb", "trackio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,49 @@ class Request:
     channels: int | None = None
     dropout: float | None = None
     threads: int | None = None
+    decay: str | None = None
+    ema: tuple[float, ...] = ()
+    precision: str | None = None
+    compile: bool | None = None
+    channels_last: bool | None = None
+    checkpoint_activations: bool | None = None
+    accumulation: int | None = None
+    skip_broken: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What may change from one start of a run to the next: the machine, and what is looked at.
+
+    Attributes:
+        device: auto, cpu or cuda.
+        checkpoint_every: Updates between checkpoints.
+        parallel: How several ranks share the network, "ddp" or "fsdp".
+        workers: Processes that read images ahead, where they are streamed.
+        stream: Whether images are read while training; None is by their size.
+        sample_every: Updates between grids of samples; 0 draws none.
+        tracker: "wandb" or "trackio", or None.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+
+    device: str = "auto"
+    checkpoint_every: int = 500
+    parallel: str = "ddp"
+    workers: int = 0
+    stream: bool | None = None
+    sample_every: int = 0
+    tracker: str | None = None
+
+    def __post_init__(self) -> None:
+        every = self.checkpoint_every
+        check(every >= 1, "checkpoint_every", every, "an integer of at least 1")
+        check(self.parallel in PARALLEL, "parallel", self.parallel, ", ".join(PARALLEL))
+        check(self.workers >= 0, "workers", self.workers, "an integer of at least 0")
+        check(self.sample_every >= 0, "sample_every", self.sample_every, "an integer of at least 0")
+        allowed = self.tracker is None or self.tracker in TRACKERS
+        check(allowed, "tracker", self.tracker, ", ".join(TRACKERS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +143,27 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
                 attention=chosen.attention,
                 dropout=0.1 if request.dropout is None else request.dropout,
             ),
-            optimiser=OptimiserConfig(learning_rate=chosen.learning_rate),
+            optimiser=_optimiser(request, chosen),
+            compute=ComputeConfig(**_given(request, ComputeConfig)),
+            skip_broken=bool(request.skip_broken),
         )
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def _given(request: Request, kind: type) -> dict[str, Any]:
+    """What the user asked for among the fields of a part of the configuration."""
+    names = {field.name for field in fields(kind)} & {field.name for field in fields(request)}
+    return {n: value for n in names if (value := getattr(request, n)) is not None}
+
+
+def _optimiser(request: Request, chosen: Defaults) -> OptimiserConfig:
+    options: dict[str, Any] = {"learning_rate": chosen.learning_rate}
+    if request.decay is not None:
+        options["decay"] = request.decay
+    if request.ema:
+        options |= {"ema_decay": request.ema[0], "ema_others": request.ema[1:]}
+    return OptimiserConfig(**options)
 
 
 def canonical_source(source: str) -> str:
@@ -149,12 +219,16 @@ def check_same(request: Request, config: RunConfig, data: ImageData) -> None:
         "channels": config.model.channels,
         "dropout": config.model.dropout,
         "threads": config.threads,
+        "decay": config.optimiser.decay,
+        "ema": (config.optimiser.ema_decay, *config.optimiser.ema_others),
+        "skip_broken": config.skip_broken,
+        **asdict(config.compute),
     }
     for field in fields(request):
         value = getattr(request, field.name)
         if field.name == "data" and value is not None:
             value = canonical_source(value)
-        if field.name in have and value is not None and value != have[field.name]:
+        if field.name in have and value not in (None, ()) and value != have[field.name]:
             raise InputError(
                 f"{field.name} = {value!r}: the run has {have[field.name]!r}; allowed with "
                 "--resume is that or nothing"

@@ -14,13 +14,13 @@ import torch
 from rich.progress import TextColumn
 
 from ddpm.checkpoint import checkpoints
-from ddpm.commands.request import Request, canonical_source, check_same, make_config
+from ddpm.commands.request import Request, TrainOptions, canonical_source, check_same, make_config
 from ddpm.commands.runtime import resolve_device
 from ddpm.commands.terminal import console, progress
 from ddpm.config import RunConfig
 from ddpm.data.images import ImageData
 from ddpm.data.load import load_images
-from ddpm.errors import InputError, check
+from ddpm.errors import InputError
 from ddpm.metrics import Metrics
 from ddpm.run_folder import RunFolder
 from ddpm.trainer import Record, Trainer
@@ -32,16 +32,13 @@ CALIBRATION_UPDATES = 20
 CALIBRATION_SECONDS = 5.0
 
 
-def train_run(
-    path: Path, request: Request, *, resume: bool, device: str, checkpoint_every: int
-) -> None:
+def train_run(path: Path, request: Request, options: TrainOptions, *, resume: bool) -> None:
     """Train a new run, or go on with one, and tell what to do next.
 
     Raises:
         InputError: an argument, the data, the folder or the checkpoint cannot be used.
     """
-    check(checkpoint_every >= 1, "checkpoint_every", checkpoint_every, "an integer of at least 1")
-    target, folder = resolve_device(device), RunFolder(path)
+    target, folder = resolve_device(options.device), RunFolder(path)
     if resume:
         config = folder.config()
         data = load_images(config.data)
@@ -61,7 +58,7 @@ def train_run(
             folder.create(config)
         elif checkpoints(folder.checkpoints):
             trainer.restore(folder.last_checkpoint())
-        _train(folder, trainer, checkpoint_every)
+        _train(folder, trainer, options.checkpoint_every)
 
 
 def _calibrated(

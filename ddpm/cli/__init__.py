@@ -1,0 +1,41 @@
+"""The command `ddpm`. Heavy libraries are imported by the commands, not here."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ddpm.cli import proofs, trained, training
+from ddpm.cli.options import app
+from ddpm.errors import InputError
+
+__all__ = ["app", "main", "proofs", "trained", "training"]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from ddpm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for bad input, 130 for Ctrl-C."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,30 @@
+"""The application and the options that several of its commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="ddpm",
+    help="Train, sample and evaluate denoising diffusion models.",
+    epilog="Start with: ddpm train --data digits --run runs/first --minutes 3",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+MODEL = "Model and training, fit for the data if not given"
+SPEED = "Speed and memory"
+MACHINE = "Machine"
+WATCH = "Keeping and watching"
+
+RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto (a GPU where there is one), cpu or cuda.", rich_help_panel=MACHINE
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]

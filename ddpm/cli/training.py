@@ -1,0 +1,180 @@
+"""`ddpm train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm.cli.options import MACHINE, MODEL, SPEED, WATCH, DeviceOption, RunOption, app
+
+
+@app.command(epilog="Example: ddpm train --data my-photos --run runs/photos --steps 20000")
+def train(
+    run: RunOption = Path("runs/digits"),
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits (the default), fashion-mnist, or a path: a folder of images, IDX files "
+            "or an .npz file."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser updates; give this or --minutes.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="About how long to train, 3 if not given; the speed is measured first."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, bit by bit.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Key of every random number.", show_default="0")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images in an update.", show_default="by size", rich_help_panel=MODEL),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate.", show_default="by size", rich_help_panel=MODEL)
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network outputs: eps (the noise), x0 (the clean image), v or score.",
+            show_default="eps",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How noise grows: log_snr_linear, cosine or linear.",
+            show_default="log_snr_linear",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(help="Number of noise levels T.", show_default="500", rich_help_panel=MODEL),
+    ] = None,
+    beta_start: Annotated[
+        float | None,
+        typer.Option(help="First beta of linear.", show_default="0.0001", rich_help_panel=MODEL),
+    ] = None,
+    beta_end: Annotated[
+        float | None,
+        typer.Option(help="Last beta of linear.", show_default="0.02", rich_help_panel=MODEL),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(help="Width of the U-Net.", show_default="by size", rich_help_panel=MODEL),
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Of the U-Net.", show_default="0.1", rich_help_panel=MODEL)
+    ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the learning rate: cosine, linear or constant.",
+            show_default="cosine",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    ema: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Decay of the averaged weights; again for more averages, the first is used "
+            "unless another is asked for.",
+            show_default="0.999",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    skip_broken: Annotated[
+        bool | None,
+        typer.Option("--skip-broken", help="Leave out images that cannot be read, and count them."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or float16, of the network's passes.",
+            show_default="float32",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
+    compile_network: Annotated[
+        bool | None,
+        typer.Option("--compile", help="torch.compile the network.", rich_help_panel=SPEED),
+    ] = None,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option("--channels-last", help="Memory layout.", rich_help_panel=SPEED),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpoint-activations",
+            help="Less memory: compute activations twice.",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
+    accumulation: Annotated[
+        int | None,
+        typer.Option(
+            help="Less memory: equal parts of a batch, one after the other.",
+            show_default="1",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads; by default by the size of the work.", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    parallel: Annotated[
+        str, typer.Option(help="Under torchrun: ddp or fsdp.", rich_help_panel=MACHINE)
+    ] = "ddp",
+    workers: Annotated[
+        int,
+        typer.Option(help="Processes that read streamed images ahead.", rich_help_panel=MACHINE),
+    ] = 0,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Read images while training instead of before.",
+            show_default="by size",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Updates between checkpoints.", rich_help_panel=WATCH)
+    ] = 500,
+    sample_every: Annotated[
+        int,
+        typer.Option(help="Updates between grids of samples; 0 is none.", rich_help_panel=WATCH),
+    ] = 0,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="wandb or trackio, beside TensorBoard.", rich_help_panel=WATCH),
+    ] = None,
+) -> None:
+    """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
+    from ddpm.commands.request import Request, TrainOptions
+    from ddpm.commands.train import train_run
+
+    request = Request(
+        data=data, steps=steps, minutes=minutes, seed=seed, batch_size=batch_size,
+        learning_rate=learning_rate, prediction=prediction, schedule=schedule, levels=levels,
+        beta_start=beta_start, beta_end=beta_end, channels=channels, dropout=dropout,
+        threads=threads, decay=decay, ema=tuple(ema or ()), skip_broken=skip_broken,
+        precision=precision, compile=compile_network, channels_last=channels_last,
+        checkpoint_activations=checkpoint_activations, accumulation=accumulation,
+    )  # fmt: skip
+    options = TrainOptions(
+        device=device, checkpoint_every=checkpoint_every, parallel=parallel, workers=workers,
+        stream=stream, sample_every=sample_every, tracker=tracker,
+    )  # fmt: skip
+    train_run(run, request, options, resume=resume)
