@@ -17,6 +17,8 @@ from ddpm.schedule import Schedule, ScheduleKind
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Decay = Literal["cosine", "linear", "constant"]
+MOST_LEVELS = 1_000_000
+"""Levels of a schedule; more are a slip of the hand, and their tables would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class ScheduleConfig:
     """Last of the thousand betas, for linear."""
 
     def __post_init__(self) -> None:
-        check(self.levels >= 1, "levels", self.levels, "an integer of at least 1")
+        check(1 <= self.levels <= MOST_LEVELS, "levels", self.levels, f"1 to {MOST_LEVELS}")
         self.build()
 
     def build(self) -> Schedule:

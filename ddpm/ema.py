@@ -1,8 +1,20 @@
 """Exponential moving average of the weights, with a warm-up so that early averages are of use."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+
+from ddpm.checkpoint import check_fit
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+Tensors = dict[str, Tensor]
+SOURCE = Path("ema")
+"""What errors call an average that was read from no file."""
 
 
 def ema_decay(updates: int, limit: float) -> float:
@@ -10,38 +22,113 @@ def ema_decay(updates: int, limit: float) -> float:
     return min(limit, (1 + updates) / (10 + updates))
 
 
-class Ema(AveragedModel):
-    """A copy of a model that follows it.
+class Ema:
+    """Tensors that follow those of a model, by the names of its state_dict.
 
-    torch's own update walks over the tensors one by one in Python, which for a small network takes
-    as long as the optimiser; here they move in one call.
+    They are no module: under FSDP a rank holds its shards of them and nothing else, and several
+    averages of one model cost their memory alone. torch's own average walks over the tensors one by
+    one in Python, which for a small network takes as long as the optimiser; here they move in one
+    call.
 
     Args:
-        model: The network that is trained.
+        model: The network that is trained, not wrapped by DDP; it may be sharded by FSDP.
         limit: Decay that the warm-up tends to, in [0, 1).
+
+    Attributes:
+        limit: As given.
+        updates: Updates so far; whoever loads tensors sets it to their number.
     """
 
     def __init__(self, model: nn.Module, limit: float) -> None:
-        super().__init__(model, use_buffers=True)
-        self.requires_grad_(False)
         self.limit = limit
+        self.updates = 0
+        self._kept = {name: x.detach().clone() for name, x in _state(model).items()}
+        floating = [name for name, x in self._kept.items() if x.is_floating_point()]
+        self._floating = {name: _local(self._kept[name]) for name in floating}
+        self._others = {n: _local(x) for n, x in self._kept.items() if n not in self._floating}
+
+    @property
+    def current_decay(self) -> float:
+        """Share of the average that the last update kept; 0 for the first, which copies."""
+        return ema_decay(self.updates - 1, self.limit) if self.updates > 1 else 0.0
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
+    def update(self, model: nn.Module) -> None:
         """Move every tensor towards the model's; the first call copies, as do integer buffers."""
-        updates = int(self.n_averaged)
-        kept = ema_decay(updates, self.limit) if updates else 0.0
-        average, current = _tensors(self.module), _tensors(model)
-        torch._foreach_lerp_(average[0], current[0], 1 - kept)
-        for mine, theirs in zip(average[1], current[1], strict=True):
-            mine.copy_(theirs)
-        self.n_averaged += 1
+        self.updates += 1
+        current = _state(model)
+        theirs = [_local(current[name]) for name in self._floating]
+        torch._foreach_lerp_(list(self._floating.values()), theirs, 1 - self.current_decay)
+        for name, mine in self._others.items():
+            mine.copy_(_local(current[name]))
+
+    def tensors(self) -> Tensors:
+        """The averages themselves, by the names of the state_dict; DTensors where the model's are.
+
+        They move with the next update: a caller that keeps them copies them.
+        """
+        return dict(self._kept)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], source: Path = SOURCE) -> None:
+        """Take over averages, without communication; `updates` stays as it is.
+
+        Args:
+            tensors: What `tensors` gave; where a tensor here is sharded, either the same shard as a
+                DTensor or the whole, of which each rank takes its part.
+            source: Where they come from, for the error.
+
+        Raises:
+            InputError: naming the first tensor that is missing, unknown, or of another shape or
+                dtype; nothing has been changed.
+        """
+        check_fit(self._kept, tensors, source)
+        for name, mine in self._kept.items():
+            _put(mine, tensors[name])
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write the averages into a network with the same names.
+
+        Where the averages are sharded and the module is not, ranks gather them: all must call it.
+
+        Raises:
+            InputError: naming the first tensor that the two do not share.
+        """
+        own = _state(module)
+        check_fit(own, self._kept, SOURCE)
+        for name, theirs in own.items():
+            _put(theirs, self._kept[name])
 
 
-def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Floating-point tensors of a model, and the others."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return (
-        [x for x in tensors if x.is_floating_point()],
-        [x for x in tensors if not x.is_floating_point()],
-    )
+def _state(model: nn.Module) -> Tensors:
+    """Parameters and persistent buffers by name, the tensors themselves."""
+    state: Tensors = model.state_dict(keep_vars=True)
+    return state
+
+
+def _sharded(x: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a tensor is one of many ranks; looked up where it may be, as the import is slow."""
+    if type(x) in (Tensor, nn.Parameter):
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(x, DTensor)
+
+
+def _local(x: Tensor) -> Tensor:
+    """The part of a tensor that lies on this rank, sharing its memory."""
+    own = x.detach()
+    return own.to_local() if _sharded(own) else own
+
+
+def _put(target: Tensor, value: Tensor) -> None:
+    """Copy a value into a tensor; either may be sharded."""
+    if _sharded(target) and not _sharded(value):
+        from torch.distributed.tensor import distribute_tensor
+
+        mesh, placements = target.device_mesh, target.placements
+        value = distribute_tensor(value.to(target.device), mesh, placements, src_data_rank=None)
+    elif _sharded(value) and not _sharded(target):
+        value = value.full_tensor()
+    _local(target).copy_(_local(value))

@@ -5,11 +5,14 @@ class InputError(ValueError):
     """Bad input by the user.
 
     The command line prints the message on one line and exits with code 2, so a message names what
-    was given, its value and what is allowed, and holds no line break.
+    was given, its value and what is allowed, and holds no line break. It may quote a file from
+    anywhere, so what a terminal would obey instead of show is written as its code.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        super().__init__("".join(shown))
 
 
 def check(condition: bool, argument: str, value: object, allowed: str) -> None:

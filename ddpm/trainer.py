@@ -1,34 +1,33 @@
 """The training loop: a generator of records over a state that can be saved at any step."""
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ddpm import checkpoint
-from ddpm.config import OptimiserConfig, RunConfig
+from ddpm import checkpoint, saving
+from ddpm.compute import Compute
+from ddpm.config import RunConfig
+from ddpm.data.batches import Batches, InMemory
 from ddpm.data.images import to_float
-from ddpm.data.order import permutation
 from ddpm.diffusion import GaussianDiffusion
+from ddpm.distributed import ALONE, AgreedError, Ranks
+from ddpm.draws import Draws
+from ddpm.dropout import share_dropout
 from ddpm.ema import Ema
-from ddpm.errors import InputError
-from ddpm.kernels.philox import normals, words
-from ddpm.kernels.streams import Stream
-from ddpm.keys import Key, draw_levels
+from ddpm.errors import check
 from ddpm.models.initialise import build
+from ddpm.moments import empty_moments, load_moments, moments
+from ddpm.parallel import clip_gradient, local, placed_like, replicate, shard
+from ddpm.rates import learning_rate
 
-CHECKPOINTS_KEPT = 3
-DRAWN_AT_A_TIME = 64
-"""Updates whose levels and dropout seeds are drawn together, because one draw costs as much."""
-NOISE_VALUES = 1 << 16
-"""Values of noise that are drawn together for the same reason; a quarter of a megabyte."""
+PARALLEL = ("ddp", "fsdp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,44 +36,72 @@ class Record:
 
     Attributes:
         step: Number of the update, from 1.
-        loss: Mean loss of the batch, float32 0-d.
-        gradient_norm: Norm of the gradient before clipping, float32 0-d.
+        loss: Mean loss of the global batch, float32 0-d, the same on every rank.
+        gradient_norm: Norm of the gradient before clipping, float32 0-d, the same on every rank.
         learning_rate: Learning rate of the update.
+        losses: Loss of each image that this rank saw, float32 [rows].
+        levels: Their levels, int64 [rows], in 1..T.
     """
 
     step: int
     loss: Tensor
     gradient_norm: Tensor
     learning_rate: float
-
-
-def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
-    """Learning rate of update number `step` in 1..steps: linear warm-up, then half a cosine."""
-    warmup = min(1.0, step / (config.warmup + 1))
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    losses: Tensor
+    levels: Tensor
 
 
 class Trainer:
-    """Network, averaged network and optimiser of a run, and how an update changes them.
+    """Network, averaged networks and optimiser of a run, and how an update changes them.
 
     The result of an update is a function of the configuration, the images and the state before it;
     nothing is read from a generator, so a trainer restored from a checkpoint goes on bit by bit.
 
+    On W ranks with A parts each, part m of rank r is the rows from (r A + m) k to (r A + m + 1) k
+    of the global batch, k = batch_size / (W A), with the levels, noise and dropout that these rows
+    have on one rank: what comes out differs by the order of float sums alone.
+
     Args:
         config: The run.
-        images: uint8 [N, C, H, W] training images.
+        batches: The training images, or all of them as uint8 [N, C, H, W].
         device: Where to train.
+        ranks: This process among those that train together; each has a trainer.
+        parallel: How ranks share the network: "ddp" for all of it on each, "fsdp" for a part each.
+        model: Network of (x, t) to train in place of the U-Net of the configuration, the same
+            weights on every rank; all its parameters take part in the loss.
+
+    Raises:
+        InputError: the batch cannot be shared out evenly, or this machine cannot compute as asked.
     """
 
-    def __init__(self, config: RunConfig, images: Tensor, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.images = images.to(device)
+    def __init__(
+        self,
+        config: RunConfig,
+        batches: Batches | Tensor,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        parallel: str = "ddp",
+        model: nn.Module | None = None,
+    ) -> None:
+        check_divisible(config, ranks)
+        check(parallel in PARALLEL, "parallel", parallel, ", ".join(PARALLEL))
+        self.config, self.device, self.ranks = config, device, ranks
+        self.parts = config.compute.accumulation
+        self.sharded = parallel == "fsdp" and ranks.world > 1
+        if isinstance(batches, Tensor):
+            batches = InMemory(batches, config.batch_size, config.seed, device)
+        self.batches: Batches = batches
         self.diffusion = GaussianDiffusion(
             config.schedule.build(), config.prediction, config.variance
         )
-        self.model = build(config.network, config.seed, device)
-        self.ema = Ema(self.model, config.optimiser.ema_decay)
+        self.compute = Compute(config.compute, device)
+        self.draws = Draws(
+            config, device, dropout=model is not None or config.model.dropout > 0, own=self._rows()
+        )
+        self._build(model)
+        rates = (config.optimiser.ema_decay, *config.optimiser.ema_others)
+        self.averages = {ema_part(config, rate): Ema(self.model, rate) for rate in rates}
+        self.ema = self.averages["ema"]
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.optimiser.learning_rate,
@@ -100,166 +127,155 @@ class Trainer:
         rate = learning_rate(number + 1, config.steps, config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        x_start = to_float(self.images[self._batch(number)], config.grey_levels)
-        t, noise, key = self._levels(number), self._noise(number), None
-        if noise is None:
-            key = Key.of(config.seed, range(config.batch_size), number, self.device)
-        with self._dropout_seed(number):
-            losses = self.diffusion.training_losses(self.model, x_start, t, noise, key=key)
-        loss = losses.mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradient(list(self.model.parameters()), config.optimiser.gradient_clip)
-        self.optimiser.step()
-        self.ema.update_parameters(self.model)
+        parts = [self._part(number, index) for index in range(self.parts)]
+        self.compute.unscale(self.optimiser)
+        norm = clip_gradient(self.model.parameters(), config.optimiser.gradient_clip, self.ranks)
+        self.compute.step(self.optimiser)
+        for average in self.averages.values():
+            average.update(self.model)
         self.step += 1
-        return Record(self.step, loss.detach(), norm.detach(), rate)
+        losses = torch.cat([part[0] for part in parts])
+        loss = self.ranks.mean(losses.mean())
+        levels = torch.cat([part[1] for part in parts])
+        return Record(self.step, loss, norm.detach(), rate, losses, levels)
 
     def save(self, folder: Path) -> Path:
-        """Write a checkpoint of the current state under a folder and return its path."""
-        tensors = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "optimiser": self._optimiser_tensors(),
-        }
+        """Write a checkpoint of the current state under a folder and return its path.
+
+        Every rank calls it.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        tensors = self._tensors(moments(self.optimiser))
         state = checkpoint.Checkpoint(self.step, self.seconds, tensors)
-        return checkpoint.save(folder, state, CHECKPOINTS_KEPT)
+        return saving.save(folder, state, self.ranks, sharded=self.sharded)
 
     def restore(self, folder: Path) -> None:
-        """Continue from a checkpoint.
+        """Continue from a checkpoint, of any number of ranks and either way of sharing.
 
         Raises:
             InputError: the checkpoint is damaged or belongs to another network.
         """
-        state = checkpoint.load(folder)
-        checkpoint.restore(self.model, state.tensors["model"], folder / "model.safetensors")
-        checkpoint.restore(self.ema.module, state.tensors["ema"], folder / "ema.safetensors")
-        self._load_optimiser(state.tensors["optimiser"], folder / "optimiser.safetensors")
-        self.ema.n_averaged.fill_(state.step)
+        own = self._tensors(empty_moments(self.optimiser))
+        state = saving.load(folder, own, sharded=self.sharded)
+        for part in ("model", "optimiser"):
+            source = checkpoint.part_path(folder, part)
+            checkpoint.check_fit(own[part], state.tensors[part], source)
+        weights = state.tensors["model"]
+        self.model.load_state_dict({n: placed_like(weights[n], x) for n, x in own["model"].items()})
+        for part, average in self.averages.items():
+            average.load(state.tensors[part], checkpoint.part_path(folder, part))
+            average.updates = state.step
+        load_moments(self.optimiser, state.tensors["optimiser"])
+        if "compute" in own:
+            self.compute.load(state.tensors["compute"], checkpoint.part_path(folder, "compute"))
         self.step, self.seconds = state.step, state.seconds
 
-    def _batch(self, step: int) -> Tensor:
-        """Indices of the images of an update: a window on the endless sequence of epochs."""
-        count, size = len(self.images), self.config.batch_size
-        position = torch.arange(step * size, (step + 1) * size)
-        epochs = range(int(position[0]) // count, int(position[-1]) // count + 1)
-        order = torch.cat([_order(count, epoch, self.config.seed) for epoch in epochs])
-        return order[position - epochs[0] * count].to(self.device)
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """The network with its averaged weights inside the block, and with its own after it.
 
-    def _levels(self, step: int) -> Tensor:
-        """Levels of an update, int64 [batch_size]."""
-        size, total = self.config.batch_size, self.diffusion.schedule.steps
-        block, place = divmod(step, DRAWN_AT_A_TIME)
-        return _level_table(self.config.seed, size, total, block)[place].to(self.device)
+        Every rank enters it; where the network is sharded every rank also calls it alike.
+        """
+        own = {name: local(x).clone() for name, x in self.model.state_dict().items()}
+        self.ema.copy_to(self.model)
+        try:
+            yield self.model
+        finally:
+            with torch.no_grad():
+                for name, x in self.model.state_dict().items():
+                    local(x).copy_(own[name])
 
-    def _noise(self, step: int) -> Tensor | None:
-        """Noise of an update where keeping it is better than drawing it twice: on a CPU."""
-        if self.device.type != "cpu":
-            return None
-        shape = (self.config.batch_size, *self.config.image_shape)
-        together = max(1, min(DRAWN_AT_A_TIME, NOISE_VALUES // math.prod(shape)))
-        block, place = divmod(step, together)
-        return _noise_table(self.config.seed, shape, together, block)[place]
+    def _build(self, model: nn.Module | None) -> None:
+        """Make the network, and what the loss calls in its place."""
+        config, parts = self.config, self.parts * self.ranks.world
+        # FSDP moves to the device what it leaves of each weight.
+        home = torch.device("cpu") if self.sharded else self.device
+        model = build(config.network, config.seed, home) if model is None else model.to(home)
+        self._part_number = share_dropout(model, parts, self.device) if parts > 1 else None
+        self.model = self.compute.prepare(model, sharded=self.sharded)
+        self._replicated: DistributedDataParallel | None = None
+        if self.sharded:
+            shard(self.model, self.ranks, self.compute.fsdp_policy())
+        elif self.ranks.world > 1:
+            self._replicated = replicate(self.model, self.ranks)
+        self.network = self.compute.compiled(self._replicated or self.model)
 
-    def _dropout_seed(self, step: int) -> AbstractContextManager[None]:
-        """Dropout is the one draw left to torch's generator; its seed is ours."""
-        if self.config.model.dropout == 0:
+    def _part(self, number: int, index: int) -> tuple[Tensor, Tensor]:
+        """Add the gradient of one part of an update and return its losses and levels."""
+        rows = self._rows(index, index + 1)
+        if self._part_number is not None:
+            self._part_number.fill_(self.ranks.rank * self.parts + index)
+        x_start = to_float(self.batches.at(number, rows), self.config.grey_levels)
+        t, noise = self.draws.levels(number, rows), self.draws.noise(number, rows)
+        key = self.draws.key(number, rows) if noise is None else None
+        with self._summed(index):
+            with self.draws.dropout(number):
+                losses = self.diffusion.training_losses(self.network, x_start, t, noise, key=key)
+            self.compute.backward(losses.mean() / self.parts if self.parts > 1 else losses.mean())
+        return losses.detach(), t
+
+    def _rows(self, first: int = 0, last: int | None = None) -> slice:
+        """Rows of the global batch in parts first..last-1 of this rank, in all of them at first."""
+        before = self.ranks.rank * self.parts
+        size = self.config.batch_size // (self.parts * self.ranks.world)
+        end = before + (self.parts if last is None else last)
+        return slice((before + first) * size, end * size)
+
+    def _summed(self, index: int) -> AbstractContextManager[None]:
+        """Gradients of all but the last part stay on their rank; FSDP has no room for that."""
+        if self._replicated is None or index + 1 == self.parts:
             return nullcontext()
-        block, place = divmod(step, DRAWN_AT_A_TIME)
-        return _seeded(_dropout_seeds(self.config.seed, block)[place], self.device)
+        waiting: AbstractContextManager[None] = self._replicated.no_sync()
+        return waiting
 
-    def _optimiser_tensors(self) -> dict[str, Tensor]:
-        state = self.optimiser.state_dict()["state"]
-        return {f"{i}.{name}": value for i, part in state.items() for name, value in part.items()}
-
-    def _load_optimiser(self, tensors: dict[str, Tensor], source: Path) -> None:
-        parameters = list(self.model.parameters())
-        fields = ("step", "exp_avg", "exp_avg_sq")
-        if set(tensors) != {f"{i}.{name}" for i in range(len(parameters)) for name in fields}:
-            raise InputError(f"{source}: its tensors are not the optimiser state of this network")
-        parts = [{n: tensors[f"{i}.{n}"] for n in fields} for i in range(len(parameters))]
-        for part, parameter in zip(parts, parameters, strict=True):
-            if any(part[n].shape != parameter.shape for n in ("exp_avg", "exp_avg_sq")):
-                raise InputError(f"{source}: a tensor has another shape than its parameter")
-        state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**state, "state": dict(enumerate(parts))})
+    def _tensors(self, optimiser: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Every part of a checkpoint, the tensors themselves; of a sharded network their shards."""
+        averages = {part: average.tensors() for part, average in self.averages.items()}
+        parts = {"model": self.model.state_dict(), **averages, "optimiser": optimiser}
+        scaling = self.compute.tensors()
+        return {**parts, "compute": scaling} if scaling else parts
 
 
-@lru_cache(maxsize=4)
-def _order(count: int, epoch: int, seed: int) -> Tensor:
-    return permutation(count, epoch, seed, Stream.DATA_ORDER)
+def check_divisible(config: RunConfig, ranks: Ranks) -> None:
+    """Refuse a batch that its parts cannot share evenly.
+
+    Raises:
+        AgreedError: naming the batch, and what it has to be a multiple of.
+    """
+    accumulation = config.compute.accumulation
+    parts = ranks.world * accumulation
+    if config.batch_size % parts:
+        raise AgreedError(
+            f"batch_size = {config.batch_size}: allowed is a multiple of {parts}, for "
+            f"{ranks.world} ranks with {accumulation} part(s) each"
+        )
 
 
-@lru_cache(maxsize=2)
-def _level_table(seed: int, size: int, total: int, block: int) -> Tensor:
-    """Levels of consecutive updates [DRAWN_AT_A_TIME, size]."""
-    steps = torch.arange(block * DRAWN_AT_A_TIME, (block + 1) * DRAWN_AT_A_TIME)
-    sample = torch.arange(size).repeat(DRAWN_AT_A_TIME)
-    key = Key(torch.tensor(seed), steps.repeat_interleave(size), sample)
-    return draw_levels(key, total).view(DRAWN_AT_A_TIME, size)
+def ema_part(config: RunConfig, rate: float) -> str:
+    """Name of the part of a checkpoint that holds the average with some rate."""
+    return "ema" if rate == config.optimiser.ema_decay else f"ema-{rate}"
 
 
-@lru_cache(maxsize=1)
-def _noise_table(seed: int, shape: tuple[int, ...], together: int, block: int) -> Tensor:
-    """Training noise of consecutive updates, float32 [together, *shape]."""
-    steps = torch.arange(block * together, (block + 1) * together).repeat_interleave(shape[0])
-    sample = torch.arange(shape[0]).repeat(together)
-    size = math.prod(shape[1:])
-    drawn = normals(torch.tensor(seed), steps, sample, Stream.TRAINING_NOISE, size)
-    return drawn.view(together, *shape)
-
-
-@lru_cache(maxsize=2)
-def _dropout_seeds(seed: int, block: int) -> list[int]:
-    """Dropout seeds of consecutive updates."""
-    steps = torch.arange(block * DRAWN_AT_A_TIME, (block + 1) * DRAWN_AT_A_TIME)
-    sample = torch.zeros_like(steps)
-    drawn = words(torch.tensor(seed), steps, sample, Stream.DROPOUT, 1)
-    return [int(word) for word in drawn[:, 0]]
-
-
-def clip_gradient(parameters: list[nn.Parameter], limit: float) -> Tensor:
-    """Scale the gradient down to a norm of at most `limit` and return its norm before that.
+def averaged_network(
+    config: RunConfig, folder: Path, device: torch.device, part: str = "ema"
+) -> nn.Module:
+    """The averaged network of a checkpoint, in evaluation mode.
 
     Args:
-        parameters: Parameters with gradients; those without one are left out.
-        limit: Largest norm, positive.
-
-    Returns:
-        float32 0-d.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    # On a CPU the norm can be looked at for nothing, and most gradients need no scaling.
-    if norm.device.type != "cpu" or norm > limit:
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators of one device inside the block and restore them after it."""
-    cuda = device.type == "cuda"
-    generator = (
-        torch.cuda.default_generators[device.index or 0] if cuda else torch.default_generator
-    )
-    before = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(before)
-
-
-def averaged_network(config: RunConfig, folder: Path, device: torch.device) -> nn.Module:
-    """The averaged network of a checkpoint, in evaluation mode.
+        config: The run.
+        folder: The checkpoint.
+        device: Where the network lives.
+        part: Which average, see `ema_part`.
 
     Raises:
         InputError: the checkpoint is damaged or belongs to another network.
     """
-    state = checkpoint.load(folder, ("ema",))
+    state = checkpoint.load(folder, (part,))
     with torch.device("meta"):
         model = config.network()
     model.to_empty(device="cpu")
-    checkpoint.restore(model, state.tensors["ema"], folder / "ema.safetensors")
+    checkpoint.restore(model, state.tensors[part], checkpoint.part_path(folder, part))
     return cast(nn.Module, model.to(device).eval())

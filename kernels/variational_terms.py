@@ -1,16 +1,19 @@
-"""The arithmetic of `ddpm.kernels.variational_loss` on the CPU, in blocks that stay in the cache.
+"""The arithmetic of `ddpm.kernels.variational_loss` on the CPU, by compiled loops or by torch.
 
-Whole samples are worked on at a time, a few of them, each result in a buffer that is used again.
+Torch works on whole samples, a few of them at a time, each result in a buffer that is used again.
 Samples at level 1, whose term is the decoder's, are taken out and done in float64.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from ddpm.kernels import compiled
+from ddpm.kernels.exponential import HIGHEST, exponential
 from ddpm.kernels.log_normal_cdf import Interval, log_interval
 from ddpm.kernels.philox import normals
 from ddpm.kernels.squared_errors import CHUNK
@@ -59,11 +62,12 @@ class Terms:
         """What the network says of the variance, [B, size]."""
         return self.output.view(-1, 2, self.size)[:, 1]
 
-    def blocks(self) -> Iterator["Terms"]:
+    def blocks(self) -> Iterator[tuple[slice, "Terms"]]:
         """The same terms, a few samples at a time."""
         height = max(1, BLOCK // self.size)
         for first in range(0, self.x0.shape[0], height):
-            yield self.at(slice(first, first + height))
+            rows = slice(first, first + height)
+            yield rows, self.at(rows)
 
     def at(self, rows: slice | Tensor) -> "Terms":
         """The terms of some of the samples."""
@@ -84,7 +88,7 @@ class Terms:
         signal, sigma, *_ = self.columns
         if self.prediction == "x0":
             return _difference(self.x0.view(-1, self.size), self.predicted, out)
-        noise = self._noise()
+        noise = self.eps()
         if self.prediction == "eps":
             return _difference(noise, self.predicted, out)
         if self.prediction == "score":
@@ -92,7 +96,8 @@ class Terms:
         torch.mul(noise, signal, out=out)
         return out.sub_(self.x0.view(-1, self.size) * sigma).sub_(self.predicted)
 
-    def _noise(self) -> Tensor:
+    def eps(self) -> Tensor:
+        """The noise, given or drawn, [B, size]."""
         if self.noise is not None:
             return self.noise.view(-1, self.size)
         assert self.seed is not None
@@ -113,7 +118,8 @@ class Terms:
         *_, d0, d1, _ = self.columns
         if self.learned == "log":
             exponent = torch.mul(self.raw, -d1, out=out if negative_log is None else negative_log)
-            torch.exp(exponent.sub_(d0), out=out)
+            # What counts as HIGHEST in the ratio does so in its logarithm.
+            out.copy_(exponential(exponent.sub_(d0).clamp_(max=HIGHEST)))
             return None
         share = torch.mul(self.raw, -1.0, out=torch.empty_like(out))
         torch.exp(share, out=share).add_(1.0).reciprocal_()
@@ -150,15 +156,21 @@ class Terms:
 
 def means(terms: Terms) -> tuple[Tensor, Tensor]:
     """Mean squared error and mean term of the bound of each sample, float32 [B]."""
-    batch, size = terms.x0.shape[0], terms.size
-    simple, bound = torch.zeros(batch), torch.zeros(batch)
-    if batch * size == 0:
+    simple, bound = (torch.zeros(len(terms.t)) for _ in range(2))
+    if terms.x0.numel() == 0:
         return simple, bound
+    write = _loops().means if _compiled(terms) else _means
+    found = write(terms, simple, bound)
+    for places, block in _at_level_one(terms) if found else ():
+        error = block.error(torch.empty(len(block.t), terms.size))
+        bound[places] = _sums(block.decoder(error)[0].nats.float()).div_(terms.size)
+    return simple, bound
+
+
+def _means(terms: Terms, simple: Tensor, bound: Tensor) -> bool:
+    """Write the means, those of the bound above level 1 alone; whether any sample is at it."""
     buffers = _buffers(terms, 3)
-    first = 0
-    for block in terms.blocks():
-        rows = slice(first, first + len(block.t))
-        first = rows.stop
+    for rows, block in terms.blocks():
         squares, inverse, log = (buffer[: len(block.t)] for buffer in buffers)
         error = block.error(squares)
         torch.mul(error, error, out=squares)
@@ -168,10 +180,9 @@ def means(terms: Terms) -> tuple[Tensor, Tensor]:
         root = block.columns[2].squeeze(1)
         # What is 1 at equality is subtracted first, so that the small rest keeps its digits.
         bound[rows] = (root * root * scaled + _sums(inverse.sub_(1.0).sub_(log))) * 0.5
-    for places, block in _at_level_one(terms):
-        error = block.error(buffers[0][: len(block.t)])
-        bound[places] = _sums(block.decoder(error)[0].nats.float())
-    return simple.div_(size), bound.div_(size)
+    simple.div_(terms.size)
+    bound.div_(terms.size)
+    return True
 
 
 def gradients(terms: Terms, for_simple: Tensor, for_bound: Tensor, detach_mean: bool) -> Tensor:
@@ -186,26 +197,52 @@ def gradients(terms: Terms, for_simple: Tensor, for_bound: Tensor, detach_mean: 
     result = torch.empty_like(terms.output)
     if result.numel() == 0:
         return result
-    size = terms.size
-    minus_simple = (for_simple * (-2.0 / size)).unsqueeze(1)
-    each = (for_bound * (1.0 / size)).unsqueeze(1)
+    write = _loops().gradients if _compiled(terms) else _gradients
+    if write(terms, for_simple, for_bound, detach_mean, result):
+        _level_one_gradients(terms, for_simple, for_bound, detach_mean, result)
+    return result
+
+
+def _compiled(terms: Terms) -> bool:
+    return terms.learned == "log" and compiled.ready()
+
+
+@cache
+def _loops() -> ModuleType:
+    from ddpm.kernels.cpu import bound
+
+    return bound
+
+
+def _gradients(
+    terms: Terms, for_simple: Tensor, for_bound: Tensor, detach_mean: bool, result: Tensor
+) -> bool:
+    """Write the gradients above level 1; whether any sample is at it."""
+    minus_simple = (for_simple * (-2.0 / terms.size)).unsqueeze(1)
+    each = (for_bound * (1.0 / terms.size)).unsqueeze(1)
     out, buffers = replace(terms, output=result), _buffers(terms, 3)
-    first = 0
-    for block in terms.blocks():
-        rows = slice(first, first + len(block.t))
-        first = rows.stop
+    for rows, block in terms.blocks():
         parts = [buffer[: len(block.t)] for buffer in buffers]
         _block_gradients(block, out.at(rows), minus_simple[rows], each[rows], detach_mean, parts)
+    return True
+
+
+def _level_one_gradients(
+    terms: Terms, for_simple: Tensor, for_bound: Tensor, detach_mean: bool, result: Tensor
+) -> None:
+    """Write the gradients of samples at level 1."""
+    out = replace(terms, output=result)
     for places, block in _at_level_one(terms):
-        error = block.error(buffers[0][: len(block.t)])
+        minus_simple = (for_simple[places] * (-2.0 / terms.size)).unsqueeze(1)
+        each = (for_bound[places] * (1.0 / terms.size)).unsqueeze(1)
+        error = block.error(torch.empty(len(block.t), terms.size))
         term, (centre, half, gain, slope) = block.decoder(error)
-        for_pred = minus_simple[places] * error
+        for_pred = minus_simple * error
         if not detach_mean:
-            for_pred.sub_(each[places] * (gain * term.by_centre).float())
+            for_pred.sub_(each * (gain * term.by_centre).float())
         by_ratio = (centre * term.by_centre + half * term.by_half) * -0.5
         out.predicted[places] = for_pred.to(result.dtype)
-        out.raw[places] = (each[places] * (slope * by_ratio).float()).to(result.dtype)
-    return result
+        out.raw[places] = (each * (slope * by_ratio).float()).to(result.dtype)
 
 
 def _block_gradients(

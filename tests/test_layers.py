@@ -19,7 +19,8 @@ TRITON = KERNELS | {"triton"}
 NUMBA = KERNELS | {"numba", "llvmlite"}
 PRODUCTION = {
     "torch", "numpy", "safetensors", "pydantic", "sklearn", "PIL", "matplotlib", "rich", "typer",
-    "ddpm",
+    "jinja2", "markupsafe", "torchmetrics", "torch_fidelity", "torchvision", "datasets", "wandb",
+    "trackio", "ddpm",
 }  # fmt: skip
 
 # What proves the reference meets all layers; only its commands, and nothing else, import it.
@@ -29,8 +30,10 @@ VERIFY = PRODUCTION | {
 VERIFY_COMMANDS = {f"ddpm/commands/{name}.py" for name in ("verify", "figures", "accuracy")}
 
 # What is timed beside us: the reference and the peers. Only its command imports it.
-BENCH = PRODUCTION | {"diffusers", "denoising_diffusion_pytorch"}
-BENCH_COMMANDS = {"ddpm/commands/bench.py", "ddpm/cli/proofs.py"}
+BENCH = PRODUCTION | {"diffusers", "denoising_diffusion_pytorch", "torchvision"}
+BENCH_COMMANDS = {
+    "ddpm/commands/bench.py", "ddpm/commands/bench_training.py", "ddpm/cli/proofs.py",
+}  # fmt: skip
 
 
 def allowed_for(path: Path) -> set[str]:

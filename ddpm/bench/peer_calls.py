@@ -32,7 +32,7 @@ def missing(peer: str) -> str:
         # What a peer's dependencies warn of is no business of ours.
         warnings.simplefilter("ignore")
         try:
-            if peer == LUCIDRAINS:
+            if find_spec("torchvision"):
                 _declare_operators()
             import_module(MODULES[peer])
         except Exception as error:
@@ -41,10 +41,10 @@ def missing(peer: str) -> str:
 
 
 def _declare_operators() -> None:
-    """Let torchvision be imported beside a torch of another build, as one peer needs it.
+    """Let torchvision be imported beside a torch of another build, as the peers need it.
 
     Wheels of torchvision from PyPI are built for CUDA. Beside a CPU build of torch their operators
-    do not load, and without these two declared the import fails. The peer uses image files only.
+    do not load, and without these two declared the import fails. The peers use image files only.
     """
     try:
         import_module("torchvision")

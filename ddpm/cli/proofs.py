@@ -82,6 +82,11 @@ def bench(
             "--static", help="Compile the kernels for every GPU and count, instead of timing."
         ),
     ] = False,
+    training: Annotated[
+        bool,
+        typer.Option("--training", help="Time whole training loops around one network instead."),
+    ] = False,
+    data: Annotated[str, typer.Option(help="Images of --training.")] = "fashion-mnist",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of the table.")
     ] = False,
@@ -112,8 +117,15 @@ def bench(
 ) -> None:
     """Time every operation beside torch, torch.compile, NumPy and the peers, on equal results."""
     check(static or markdown is None, "markdown", str(markdown), "a file together with --static")
-    check(not static or out is None, "out", str(out), "a folder without --static")
-    if static:
+    timed = not (static or training)
+    check(timed or out is None, "out", str(out), "a folder without --static or --training")
+    check(not (static and training), "training", training, "one of --static and --training")
+    if training:
+        from ddpm.commands.bench_training import time_training
+
+        time_training(data=data, device=device, rounds=rounds, threads=threads, as_json=as_json)
+        holds = True
+    elif static:
         from ddpm.bench.static import print_static
 
         holds = print_static(as_json=as_json, markdown=markdown)

@@ -1,4 +1,4 @@
-"""`ddpm sample` and `ddpm eval`: what is done with a trained run."""
+"""`ddpm sample`, `ddpm eval` and `ddpm report`: what is done with a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,13 @@ import typer
 
 from ddpm.cli.options import DeviceOption, RunOption, SeedOption, app
 
+EmaOption = Annotated[
+    float | None,
+    typer.Option(help="Rate of the averaged weights to use.", show_default="the run's main one"),
+]
 
-@app.command()
+
+@app.command(epilog="Example: ddpm sample --run runs/digits --num 50000 --out pictures")
 def sample(
     run: RunOption = Path("runs/digits"),
     num: Annotated[int, typer.Option(help="How many pictures.")] = 64,
@@ -18,17 +23,33 @@ def sample(
         int | None, typer.Option(help="Network calls per picture; default all levels.")
     ] = None,
     eta: Annotated[float, typer.Option(help="For ddim: 0 is deterministic, 1 ancestral.")] = 0.0,
+    ema: EmaOption = None,
+    shard_size: Annotated[
+        int, typer.Option(help="Pictures in a file; more of them make a folder of such files.")
+    ] = 1000,
+    image_format: Annotated[
+        str, typer.Option("--format", help="npz, or png for a folder of PNG files.")
+    ] = "npz",
     out: Annotated[
-        Path | None, typer.Option(help="PNG to write; default a new name in the run's samples/.")
+        Path | None,
+        typer.Option(
+            help="PNG to write, or a folder for many; default a new name in the run's samples/."
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw pictures from a trained model: a PNG grid, and an .npz with the grey levels."""
-    from ddpm.commands.sample import sample_run
+    """Draw pictures from a trained model: a PNG grid, and the grey levels in .npz files.
 
-    sample_run(
-        run, num=num, seed=seed, sampler=sampler, steps=steps, eta=eta, out=out, device=device
-    )
+    Many pictures are drawn in shards; the same command again goes on where it was stopped, and
+    under torchrun its processes share the work.
+    """
+    from ddpm.commands.sample import Wanted, sample_run
+
+    wanted = Wanted(
+        num=num, seed=seed, sampler=sampler, steps=steps, eta=eta, ema=ema, shard_size=shard_size,
+        format=image_format,
+    )  # fmt: skip
+    sample_run(run, wanted, out=out, device=device)
 
 
 @app.command("eval")
@@ -39,9 +60,38 @@ def evaluate(
     max_images: Annotated[
         int, typer.Option(help="At most this many held-out images for the likelihood.")
     ] = 1000,
+    ema: EmaOption = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ddpm sample to compare instead of drawing pictures."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="What images are compared by: small, pixels, inception, or MODULE:ATTRIBUTE of "
+            "your own; none leaves it out.",
+            show_default="small, where torchmetrics is installed",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a trained model: bits/dim beside baselines, and the quality of its samples."""
     from ddpm.commands.evaluate import evaluate_run
 
-    evaluate_run(run, num=num, seed=seed, max_images=max_images, device=device)
+    evaluate_run(
+        run, num=num, seed=seed, max_images=max_images, device=device, ema=ema, samples=samples,
+        features=features,
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    run: RunOption = Path("runs/digits"),
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.", show_default="report.html in the run")
+    ] = None,
+) -> None:
+    """Write a run as one page: curves, samples, losses by level, figures, configuration."""
+    from ddpm.commands.report import report_run
+
+    report_run(run, out)

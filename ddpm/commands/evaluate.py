@@ -8,13 +8,19 @@ from rich.table import Table
 from torch import Tensor
 
 from ddpm import checkpoint
+from ddpm.commands.shards import ShardFolder
 from ddpm.commands.terminal import console, progress
 from ddpm.commands.trained import TrainedRun, open_run
+from ddpm.config import RunConfig
 from ddpm.data.images import ImageData, to_float
-from ddpm.data.load import load_images
-from ddpm.errors import check
+from ddpm.data.load import open_source
+from ddpm.errors import InputError, check
+from ddpm.evaluation.arrays import MOST_IMAGES
 from ddpm.evaluation.baselines import baselines
+from ddpm.evaluation.extractors import check_features, extractor
+from ddpm.evaluation.feature_quality import Compared, FeatureQuality, feature_quality
 from ddpm.evaluation.figures import comparison_grid, kl_curve
+from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
 from ddpm.likelihood import Bound, calc_bpd_loop, collect, fit_decoder_std, prior_bits
@@ -23,23 +29,92 @@ FIT_IMAGES = 2000
 """Training images that the decoder's standard deviation is fitted to."""
 
 
-def evaluate_run(path: Path, *, num: int, seed: int, max_images: int, device: str) -> None:
+def evaluate_run(
+    path: Path,
+    *,
+    num: int,
+    seed: int,
+    max_images: int,
+    device: str,
+    ema: float | None = None,
+    samples: Path | None = None,
+    features: str | None = None,
+) -> None:
     """Evaluate a run, write eval.json and two pictures, and print a table.
+
+    Args:
+        path: The run folder.
+        num: How many pictures to draw and compare.
+        seed: Key of the random numbers.
+        max_images: At most so many held-out images for the likelihood.
+        device: "auto", "cpu" or "cuda".
+        ema: Rate of the averaged weights; None for the main ones.
+        samples: Folder of pictures drawn before from the same weights, all of which are compared
+            in place of `num` new ones.
+        features: Extractor, see `ddpm.evaluation.extractors.extractor`; "none" for no distances in
+            a feature space; None for "small" where torchmetrics is installed.
 
     Raises:
         InputError: an argument or the run cannot be used.
     """
     check(num >= 2, "num", num, "an integer of at least 2")
     check(max_images >= 1, "max_images", max_images, "an integer of at least 1")
-    run = open_run(path, device)
-    data = load_images(run.config.data)
+    extractor_name = _chosen_features(features)
+    run = open_run(path, device, ema)
+    drawn = None if samples is None else _drawn_before(samples, run)
+    data = _in_memory(run.config)
     bound, decoder_std = _bound(run, data, seed, max_images)
-    samples = run.draw(num, seed, run.sampler("ancestral", None, 0.0))
+    if drawn is None:
+        drawn = run.draw(num, seed, run.sampler("ancestral", None, 0.0))
     with console.status("baselines and sample quality"):
-        result = _result(run, data, bound, decoder_std, samples)
-    result |= {"seed": seed, "num": num, "test_images": min(max_images, len(data.test))}
-    _write(run, data, bound, samples, result)
+        result = _result(run, data, bound, decoder_std, drawn)
+        if extractor_name is not None:
+            network = extractor(extractor_name, data, run.device)
+            result["features"] = feature_quality(drawn, data, extractor_name, network, run.device)
+    result |= {"seed": seed, "num": len(drawn), "test_images": min(max_images, len(data.test))}
+    result |= {"ema": run.ema, "samples": None if samples is None else str(samples)}
+    _write(run, data, bound, drawn, result)
     _print(run, result)
+
+
+def _chosen_features(name: str | None) -> str | None:
+    """The extractor to use, looked for before any work is done, or None for none."""
+    if name is None and not metrics_installed():
+        console.print(
+            "No distances in a feature space: torchmetrics is not installed (pip install "
+            "'ddpm-proven[eval]')",
+            soft_wrap=True,
+            markup=False,
+        )
+    if name == "none" or (name is None and not metrics_installed()):
+        return None
+    chosen = name or "small"
+    check_features(chosen)
+    return chosen
+
+
+def _drawn_before(path: Path, run: TrainedRun) -> Tensor:
+    """Pictures of a folder, which must be of the weights that are evaluated.
+
+    Raises:
+        InputError: they are of others, or are not all there.
+    """
+    folder = ShardFolder.open(path)
+    if folder.sampling.fingerprint != run.fingerprint():
+        other = folder.sampling
+        raise InputError(
+            f"samples = {path}: drawn from {other.run} at update {other.step} with average "
+            f"{other.ema}; allowed are pictures of the same weights as {run.folder.path} at "
+            f"update {run.step} with average {run.ema}"
+        )
+    check(folder.sampling.num >= 2, "pictures in samples", folder.sampling.num, "at least 2")
+    return folder.read()
+
+
+def _in_memory(config: RunConfig) -> ImageData:
+    """The data of a run; of a set beyond memory 10,000 images of each part, evenly spaced."""
+    data = open_source(config.data, skip_broken=config.skip_broken)
+    return data if isinstance(data, ImageData) else data.sample(MOST_IMAGES)
 
 
 def _bound(run: TrainedRun, data: ImageData, seed: int, max_images: int) -> tuple[Bound, float]:
@@ -124,6 +199,8 @@ def _print(run: TrainedRun, result: dict[str, Any]) -> None:
         f"{nearest['samples_train']:.1f}",
         f"held-out images {nearest['test_train']:.1f}",
     )
+    if "features" in result:
+        _feature_rows(table, result["features"])
     console.print(table)
     folder = run.folder.path
     console.print(
@@ -132,3 +209,19 @@ def _print(run: TrainedRun, result: dict[str, Any]) -> None:
         f"All figures:                 {run.folder.evaluation_file}",
         soft_wrap=True,
     )
+
+
+def _feature_rows(table: Table, quality: FeatureQuality) -> None:
+    """Rows of the distances in the space of features."""
+    rows: tuple[tuple[str, Compared, str], ...] = (
+        ("Frechet distance, lower is better", quality["frechet"], ".3f"),
+        ("kernel distance, lower is better", quality["kernel"], ".5f"),
+        ("precision: samples that look real", quality["precision"], ".3f"),
+        ("recall: real images within reach", quality["recall"], ".3f"),
+    )
+    for name, measure, digits in rows:
+        table.add_row(
+            f"features {quality['extractor']}: {name}",
+            format(measure["samples_test"], digits),
+            f"real training images {format(measure['train_test'], digits)}",
+        )

@@ -1,9 +1,7 @@
 """What the user asked `ddpm train` for, completed by defaults that suit the data."""
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from ddpm.commands.runtime import choose_threads
@@ -16,10 +14,13 @@ from ddpm.config import (
     log_snr_start,
 )
 from ddpm.data.images import ImageData
-from ddpm.data.load import NAMED
+from ddpm.data.load import canonical_source
+from ddpm.data.streamed import StreamedData
 from ddpm.errors import InputError, check
 from ddpm.models.unet import UNetConfig
 from ddpm.predictions import canonical
+
+Data = ImageData | StreamedData
 
 PARALLEL = ("ddp", "fsdp")
 TRACKERS = ("wandb", "trackio")
@@ -111,7 +112,7 @@ LARGE = Defaults(
 )
 
 
-def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
+def make_config(request: Request, data: Data, source: str) -> RunConfig:
     """The complete configuration of a new run: what was asked for, and defaults fit for the data.
 
     Raises:
@@ -126,7 +127,7 @@ def make_config(request: Request, data: ImageData, source: str) -> RunConfig:
     try:
         return RunConfig(
             data=source,
-            data_digest=digest(data),
+            data_digest=data.digest(),
             image_shape=data.shape,
             grey_levels=data.levels,
             steps=1 if steps is None else steps,
@@ -166,17 +167,7 @@ def _optimiser(request: Request, chosen: Defaults) -> OptimiserConfig:
     return OptimiserConfig(**options)
 
 
-def canonical_source(source: str) -> str:
-    """The name of a data set, or the absolute path of one."""
-    return source if source in NAMED else str(Path(source).expanduser().absolute())
-
-
-def digest(data: ImageData) -> str:
-    """Checksum of the training images, so that a run never goes on with other data."""
-    return hashlib.sha256(data.train.numpy().tobytes()).hexdigest()[:16]
-
-
-def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
+def _schedule(request: Request, data: Data) -> ScheduleConfig:
     kind = request.schedule or "log_snr_linear"
     allowed = ("log_snr_linear", "linear", "cosine")
     check(kind in allowed, "schedule", kind, ", ".join(allowed))
@@ -191,13 +182,13 @@ def _schedule(request: Request, data: ImageData) -> ScheduleConfig:
     return ScheduleConfig(**options)
 
 
-def _threads(request: Request, chosen: Defaults, data: ImageData) -> int:
+def _threads(request: Request, chosen: Defaults, data: Data) -> int:
     if request.threads is not None:
         return request.threads
     return choose_threads(chosen.batch_size * chosen.channels * math.prod(data.shape[1:]))
 
 
-def check_same(request: Request, config: RunConfig, data: ImageData) -> None:
+def check_same(request: Request, config: RunConfig, data: Data) -> None:
     """Refuse options that the run, once begun, cannot follow any more."""
     check(
         request.minutes is None,
@@ -233,5 +224,5 @@ def check_same(request: Request, config: RunConfig, data: ImageData) -> None:
                 f"{field.name} = {value!r}: the run has {have[field.name]!r}; allowed with "
                 "--resume is that or nothing"
             )
-    if digest(data) != config.data_digest:
+    if data.digest() != config.data_digest:
         raise InputError(f"data = {config.data}: its images are not those that the run began with")

@@ -1,51 +1,199 @@
-"""`ddpm sample`: pictures from a trained run."""
+"""`ddpm sample`: pictures from a trained run, a few in one file or many in shards."""
 
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
-from ddpm.commands.terminal import console
-from ddpm.commands.trained import check_writable, open_run
+from ddpm.commands.shards import GRID, Format, Sampling, ShardFolder
+from ddpm.commands.terminal import console, progress
+from ddpm.commands.trained import TrainedRun, check_draw, open_run
+from ddpm.distributed import Ranks, joined
+from ddpm.errors import InputError, check
 from ddpm.evaluation.figures import sample_grid
 from ddpm.files import free_path, write_atomically
 
-GRID = 256
-"""Most pictures in one PNG; the .npz holds all."""
+SHOWN = 256
+"""Most pictures in one PNG grid; the arrays hold all."""
+PATIENCE = timedelta(days=2)
+"""How long a rank that has drawn its shards waits for the others."""
 
 
-def sample_run(
-    path: Path,
-    *,
-    num: int,
-    seed: int,
-    sampler: str,
-    steps: int | None,
-    eta: float,
-    out: Path | None,
-    device: str,
-) -> None:
-    """Draw pictures and write a PNG grid and an .npz beside it.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which pictures to draw, how, and how to keep them.
+
+    Attributes:
+        num: How many.
+        seed: Key of the random numbers; picture i depends on it and on i.
+        sampler: "ancestral" or "ddim".
+        steps: Network calls for each picture; None for all levels.
+        eta: For ddim, 0 is deterministic and 1 ancestral.
+        ema: Rate of the averaged weights; None for the main ones.
+        shard_size: Pictures in a shard.
+        format: How shards are kept, "npz" or "png".
+    """
+
+    num: int
+    seed: int
+    sampler: str
+    steps: int | None
+    eta: float
+    ema: float | None = None
+    shard_size: int = 1000
+    format: str = "npz"
+
+    def __post_init__(self) -> None:
+        check_draw(self.num, self.seed)
+        check(self.shard_size >= 1, "shard_size", self.shard_size, "an integer of at least 1")
+        check(self.format in get_args(Format), "format", self.format, " or ".join(get_args(Format)))
+
+
+def sample_run(path: Path, wanted: Wanted, *, out: Path | None, device: str) -> None:
+    """Draw pictures: a PNG grid and an .npz beside it, or a folder of shards.
+
+    There are shards for more pictures than one shard holds, for PNG files, and where `out` is a
+    name without an ending. Given again, the same command goes on where it stopped; under torchrun
+    the ranks share the missing shards.
+
+    Args:
+        path: The run folder.
+        wanted: What to draw.
+        out: A PNG to write, or the folder of shards; None for a name in the run's samples/.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: an argument or the run cannot be used.
+        InputError: an argument or the run cannot be used, or nothing can be written.
     """
+    in_shards = wanted.num > wanted.shard_size or wanted.format == "png"
+    in_shards = in_shards or (out is not None and out.suffix == "")
     if out is not None:
-        check_writable(out)
-    run = open_run(path, device)
-    table = run.sampler(sampler, steps, eta)
-    pictures = run.draw(num, seed, table)
+        check_out(out, in_shards)
+    with joined(device, PATIENCE) as ranks:
+        if in_shards:
+            _sample_shards(path, wanted, out, ranks)
+        else:
+            ranks.first(lambda: _sample_file(open_run(path, ranks.device, wanted.ema), wanted, out))
+        ranks.barrier()
+
+
+def check_out(out: Path, in_shards: bool) -> None:
+    """Refuse a place for pictures before any work is done for it.
+
+    Raises:
+        InputError: its folder does not exist, or it is not what the pictures need.
+    """
+    if in_shards:
+        check(out.suffix != ".png", "out", str(out), "a folder, since there are shards to write")
+    else:
+        check(out.suffix == ".png", "out", str(out), "a path that ends in .png, or a folder")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"out = {out}: its folder does not exist; allowed is an existing folder")
+    if not in_shards and out.exists():
+        raise InputError(f"out = {out}: exists; allowed is a new name")
+
+
+def _sample_file(run: TrainedRun, wanted: Wanted, out: Path | None) -> None:
+    table = run.sampler(wanted.sampler, wanted.steps, wanted.eta)
+    pictures = run.draw(wanted.num, wanted.seed, table)
     if out is None:
         run.folder.samples.mkdir(exist_ok=True)
-        name = f"{sampler}-{len(table.levels)}-seed-{seed}-num-{num}.png"
-        out = free_path(run.folder.samples / name)
-    sample_grid(out, pictures[:GRID], run.config.grey_levels)
+        out = free_path(run.folder.samples / f"{_stem(run, wanted, len(table.levels))}.png")
+    sample_grid(out, pictures[:SHOWN], run.config.grey_levels)
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays, images=pictures.numpy(), levels=np.array(run.config.grey_levels),
-        seed=np.array(seed), step=np.array(run.step),
+        seed=np.array(wanted.seed), step=np.array(run.step),
     )  # fmt: skip
     write_atomically(out.with_suffix(".npz"), arrays.getvalue())
     console.print(
         f"Pictures: {out}\nGrey levels as arrays: {out.with_suffix('.npz')}", soft_wrap=True
     )
+
+
+def _stem(run: TrainedRun, wanted: Wanted, steps: int) -> str:
+    """Name of a file of pictures after what they depend on."""
+    eta = f"-eta-{wanted.eta:g}" if wanted.sampler == "ddim" and wanted.eta else ""
+    main = run.ema == run.config.optimiser.ema_decay
+    average = "" if main else f"-ema-{run.ema}"
+    return f"{wanted.sampler}-{steps}{eta}{average}-seed-{wanted.seed}-num-{wanted.num}"
+
+
+def _sample_shards(path: Path, wanted: Wanted, out: Path | None, ranks: Ranks) -> None:
+    opened: list[TrainedRun] = []
+
+    def begin() -> dict[str, Any]:
+        # Rank 0 alone, so that nobody looks at a folder that is half begun.
+        opened.append(open_run(path, ranks.device, wanted.ema))
+        folder = _folder(opened[0], wanted, out)
+        folder.begin()
+        return {"step": opened[0].step, "missing": folder.missing()}
+
+    begun = ranks.first(begin)
+    # The run may be in training and write another checkpoint at any moment.
+    run = opened[0] if ranks.main else open_run(path, ranks.device, wanted.ema, begun["step"])
+    folder = _folder(run, wanted, out)
+    mine = begun["missing"][ranks.rank :: ranks.world]
+    try:
+        _draw_shards(run, folder, mine, folder.count - len(begun["missing"]), ranks)
+    except KeyboardInterrupt:
+        if ranks.main:
+            console.print(f"Stopped. Go on with the same command: {folder.path}", soft_wrap=True)
+        raise
+    ranks.barrier()
+    if ranks.main:
+        grid = folder.path / GRID
+        sample_grid(grid, folder.read(SHOWN), run.config.grey_levels)
+        console.print(
+            f"{wanted.num} pictures in {folder.count} shards: {folder.path}\n"
+            f"The first of them: {grid}",
+            soft_wrap=True,
+        )
+
+
+def _folder(run: TrainedRun, wanted: Wanted, out: Path | None) -> ShardFolder:
+    steps = len(run.sampler(wanted.sampler, wanted.steps, wanted.eta).levels)
+    sampling = Sampling(
+        run=run.folder.path.resolve().name, step=run.step, fingerprint=run.fingerprint(),
+        ema=run.ema, sampler=wanted.sampler, steps=steps,
+        eta=wanted.eta if wanted.sampler == "ddim" else 1.0, seed=wanted.seed, num=wanted.num,
+        shard_size=wanted.shard_size, format=wanted.format, image_shape=run.config.image_shape,
+        grey_levels=run.config.grey_levels,
+    )  # fmt: skip
+    if out is None:
+        ending = "-png" if wanted.format == "png" else ""
+        out = run.folder.samples / f"{_stem(run, wanted, steps)}-update-{run.step}{ending}"
+    return ShardFolder(out, sampling)
+
+
+def _draw_shards(
+    run: TrainedRun, folder: ShardFolder, mine: list[int], done: int, ranks: Ranks
+) -> None:
+    """Draw the shards that fall to this rank, one after the other."""
+    sampling = folder.sampling
+    table = run.sampler(sampling.sampler, sampling.steps, sampling.eta)
+    if done and ranks.main:
+        console.print(f"{done} of {folder.count} shards are there already.")
+    total = sum(len(folder.indices(number)) for number in mine) * sampling.steps
+    with _told(total, ranks) as advance:
+        for number in mine:
+            indices = folder.indices(number)
+            images = run.pictures(indices, sampling.num, sampling.seed, table, advance)
+            folder.write(number, images)
+
+
+@contextmanager
+def _told(total: int, ranks: Ranks) -> Iterator[Callable[[int], None]]:
+    """A progress bar on rank 0, of its own share, as a function to be told of what is done."""
+    if not ranks.main:
+        yield lambda _: None
+        return
+    name = f"sample (rank 0 of {ranks.world})" if ranks.world > 1 else "sample"
+    with progress(unit=" pictures x steps") as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done: bar.advance(task, done)

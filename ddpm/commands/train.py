@@ -1,160 +1,180 @@
-"""`ddpm train`: from images to checkpoints, with a bar that tells how it is going."""
+"""`ddpm train`: from images to checkpoints, on one process or on those that torchrun started."""
 
-import math
-import signal
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 
 import torch
-from rich.progress import TextColumn
 
 from ddpm.checkpoint import checkpoints
-from ddpm.commands.request import Request, TrainOptions, canonical_source, check_same, make_config
-from ddpm.commands.runtime import resolve_device
-from ddpm.commands.terminal import console, progress
-from ddpm.config import RunConfig
+from ddpm.commands.jobs import note_job, was_begun_here
+from ddpm.commands.loop import train
+from ddpm.commands.request import (
+    Request,
+    TrainOptions,
+    check_same,
+    make_config,
+)
+from ddpm.commands.terminal import console
+from ddpm.config import RunConfig, from_json, to_json
+from ddpm.data.batches import Batches, InMemory, Streamed
 from ddpm.data.images import ImageData
-from ddpm.data.load import load_images
-from ddpm.errors import InputError
-from ddpm.metrics import Metrics
+from ddpm.data.load import canonical_source, open_source
+from ddpm.data.streamed import StreamedData
+from ddpm.distributed import Ranks, joined
+from ddpm.errors import check
+from ddpm.files import write_atomically
 from ddpm.run_folder import RunFolder
-from ddpm.trainer import Record, Trainer
+from ddpm.trainer import Trainer, check_divisible
 
 DEFAULT_MINUTES = 3.0
-LOG_EVERY = 20
-BAR_SECONDS = 0.3
 CALIBRATION_UPDATES = 20
 CALIBRATION_SECONDS = 5.0
+SKIPPED_SHOWN = 3
+
+Data = ImageData | StreamedData
 
 
 def train_run(path: Path, request: Request, options: TrainOptions, *, resume: bool) -> None:
     """Train a new run, or go on with one, and tell what to do next.
 
+    Under torchrun every rank calls it. Where torchrun restarts its ranks, the run that they began
+    is gone on with.
+
     Raises:
         InputError: an argument, the data, the folder or the checkpoint cannot be used.
     """
-    target, folder = resolve_device(options.device), RunFolder(path)
+    with joined(options.device) as ranks:
+        folder = RunFolder(path)
+        begun = ranks.first(lambda: _is_begun(folder, resume))
+        if begun:
+            # What a restarted job was told to begin with, the run has followed already.
+            asked = request if resume else replace(request, minutes=None)
+            config, data = _reopened(folder, asked, options, ranks)
+        else:
+            config, data = _opened(request, options, ranks)
+        torch.set_num_threads(config.threads)
+        if not begun and request.steps is None:
+            config = _calibrated(config, data, options, request.minutes, ranks)
+        _train(folder, config, data, options, ranks, begun=begun)
+
+
+def _is_begun(folder: RunFolder, resume: bool) -> bool:
+    """Whether there is a run to go on with; otherwise the folder is free.
+
+    Raises:
+        InputError: neither is the case.
+    """
     if resume:
-        config = folder.config()
-        data = load_images(config.data)
-        check_same(request, config, data)
-    else:
-        folder.check_free()
-        source = canonical_source(request.data or "digits")
-        data = load_images(source)
-        config = make_config(request, data, source)
-    torch.set_num_threads(config.threads)
-    if not resume and request.steps is None:
-        console.print("Measuring the speed of this machine ...")
-        config = replace(config, steps=_calibrated(config, data, target, request.minutes))
-    with folder.locked():
-        trainer = Trainer(config, data.train, target)
-        if not resume:
-            folder.create(config)
-        elif checkpoints(folder.checkpoints):
-            trainer.restore(folder.last_checkpoint())
-        _train(folder, trainer, options.checkpoint_every)
+        folder.config()
+        return True
+    if folder.exists and was_begun_here(folder):
+        return True
+    folder.check_free()
+    return False
+
+
+def _reopened(
+    folder: RunFolder, request: Request, options: TrainOptions, ranks: Ranks
+) -> tuple[RunConfig, Data]:
+    """Configuration and images of a run that was begun."""
+    text = ranks.first(lambda: to_json(folder.config()))
+    config = from_json(text.encode(), folder.config_file)
+    check_divisible(config, ranks)
+    data = _open(config.data, config.skip_broken, options, ranks)
+    check_same(request, config, data)
+    return config, data
+
+
+def _opened(request: Request, options: TrainOptions, ranks: Ranks) -> tuple[RunConfig, Data]:
+    """Configuration and images of a new run; all ranks follow the configuration of the first."""
+    source = canonical_source(request.data or "digits")
+    data = _open(source, bool(request.skip_broken), options, ranks)
+    own = make_config(request, data, source)
+    config = from_json(ranks.agree(to_json(own)).encode(), Path("config.json"))
+    check(
+        own.data_digest == config.data_digest, "data", source,
+        "the same images on every rank; these are not those of rank 0",
+    )  # fmt: skip
+    check_divisible(config, ranks)
+    return config, data
+
+
+def _open(source: str, skip_broken: bool, options: TrainOptions, ranks: Ranks) -> Data:
+    data = open_source(
+        source, skip_broken=skip_broken, stream=options.stream, workers=options.workers
+    )
+    if data.skipped and ranks.main:
+        names = ", ".join(data.skipped[:SKIPPED_SHOWN])
+        more = ", ..." if len(data.skipped) > SKIPPED_SHOWN else ""
+        console.print(f"Left out {len(data.skipped):,} broken images: {names}{more}")
+    return data
+
+
+def _batches(config: RunConfig, data: Data, options: TrainOptions, ranks: Ranks) -> Batches:
+    size, seed = config.batch_size, config.seed
+    if isinstance(data, ImageData):
+        return InMemory(data.train, size, seed, ranks.device)
+    return Streamed(data.train, size, seed, ranks.device, options.workers)
 
 
 def _calibrated(
-    config: RunConfig, data: ImageData, device: torch.device, minutes: float | None
-) -> int:
-    """Number of updates that take about the given time on this machine, by trying a few."""
-    trial = Trainer(replace(config, steps=CALIBRATION_UPDATES), data.train, device)
+    config: RunConfig, data: Data, options: TrainOptions, minutes: float | None, ranks: Ranks
+) -> RunConfig:
+    """The configuration with as many updates as take about the given time on this machine."""
+    if ranks.main:
+        console.print("Measuring the speed of this machine ...")
+    trial = replace(config, steps=CALIBRATION_UPDATES)
     times: list[float] = []
-    while len(times) < CALIBRATION_UPDATES and (len(times) < 3 or sum(times) < CALIBRATION_SECONDS):
-        started = perf_counter()
-        float(trial.update().loss)
-        times.append(perf_counter() - started)
+    with closing(_batches(trial, data, options, ranks)) as batches:
+        trainer = Trainer(trial, batches, ranks.device, ranks, options.parallel)
+        while ranks.agree(_too_few(times)):
+            started = perf_counter()
+            float(trainer.update().loss)
+            times.append(perf_counter() - started)
     seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
-    return max(1, round(seconds / statistics.median(times[1:])))
+    steps = ranks.agree(max(1, round(seconds / statistics.median(times[1:]))))
+    return replace(config, steps=steps)
 
 
-def _train(folder: RunFolder, trainer: Trainer, checkpoint_every: int) -> None:
-    config = trainer.config
-    if trainer.step >= config.steps:
-        console.print(f"{folder.path} is trained: {config.steps} updates are done.", soft_wrap=True)
-        return
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    console.print(
-        f"Training {parameters:,} parameters on {len(trainer.images):,} images of {config.data}, "
-        f"from update {trainer.step} to {config.steps}, on {trainer.device} "
-        f"with {config.threads} thread(s)."
-    )
-    folder.rewind_metrics(trainer.step)
-    with Metrics(folder, trainer.step) as metrics, _stop_request() as stopped:
-        for record in _with_bar(trainer):
-            if record.step % LOG_EVERY == 0 or record.step == config.steps:
-                _check_finite(record, config)
-                metrics.write(record, trainer.seconds, config.batch_size)
-            last = record.step == config.steps or bool(stopped)
-            if last or record.step % checkpoint_every == 0:
-                _check_finite(record, config)
-                trainer.save(folder.checkpoints)
-            if stopped:
-                break
-    _farewell(folder, trainer)
+def _too_few(times: list[float]) -> bool:
+    return len(times) < CALIBRATION_UPDATES and (len(times) < 3 or sum(times) < CALIBRATION_SECONDS)
 
 
-def _check_finite(record: Record, config: RunConfig) -> None:
-    """Stop before a checkpoint of a network that has diverged replaces a good one."""
-    if not math.isfinite(float(record.loss)):
-        raise InputError(
-            f"learning_rate = {config.optimiser.learning_rate}: the loss is {float(record.loss)} "
-            f"at update {record.step}; allowed is a rate under which it stays finite"
-        )
+def _train(
+    folder: RunFolder,
+    config: RunConfig,
+    data: Data,
+    options: TrainOptions,
+    ranks: Ranks,
+    *,
+    begun: bool,
+) -> None:
+    """Begin a run or go on with it, while rank 0 holds its lock."""
+    with ExitStack() as held:
+        ranks.first(lambda: held.enter_context(folder.locked()))
+        batches = held.enter_context(closing(_batches(config, data, options, ranks)))
+        trainer = Trainer(config, batches, ranks.device, ranks, options.parallel)
+        if not begun:
+            ranks.first(lambda: _create(folder, config, data))
+        last = ranks.first(lambda: _last_checkpoint(folder))
+        if last is not None:
+            trainer.restore(Path(last))
+        train(folder, trainer, options)
 
 
-def _with_bar(trainer: Trainer) -> Iterator[Record]:
-    """Pass the records on and show loss, images per second and remaining time."""
-    columns = (TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[speed]} images/s"))
-    with progress(*columns) as bar:
-        total, start = trainer.config.steps, trainer.step
-        task = bar.add_task("train", total=total, completed=start, loss="-", speed="-")
-        average, began, shown = None, perf_counter(), 0.0
-        for record in trainer.run():
-            # Reading the loss waits for the device, so it is read a few times a second only.
-            if (now := perf_counter()) - shown > BAR_SECONDS or record.step == total:
-                loss, shown = float(record.loss), now
-                average = loss if average is None else 0.9 * average + 0.1 * loss
-                speed = (record.step - start) * trainer.config.batch_size / (now - began)
-                bar.update(task, completed=record.step, loss=f"{average:.4f}", speed=f"{speed:.0f}")
-            yield record
+def _create(folder: RunFolder, config: RunConfig, data: Data) -> None:
+    # The job comes first: a run without one could not be gone on with after a restart.
+    folder.check_free()
+    note_job(folder)
+    folder.create(config)
+    if data.skipped:
+        text = "".join(f"{name}\n" for name in data.skipped)
+        write_atomically(folder.path / "skipped.txt", text.encode())
 
 
-def _farewell(folder: RunFolder, trainer: Trainer) -> None:
-    if trainer.step < trainer.config.steps:
-        console.print(
-            f"Stopped and saved after update {trainer.step} of {trainer.config.steps}. "
-            "Go on with:\n"
-            f"  ddpm train --run {folder.path} --resume",
-            soft_wrap=True,
-        )
-        raise KeyboardInterrupt
-    console.print(
-        f"Trained in {trainer.seconds:.0f} s. Next:\n"
-        f"  ddpm sample --run {folder.path}\n"
-        f"  ddpm eval --run {folder.path}",
-        soft_wrap=True,
-    )
-
-
-@contextmanager
-def _stop_request() -> Iterator[list[int]]:
-    """Collect Ctrl-C and polite kills in a list, so that an update is never cut short."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _last_checkpoint(folder: RunFolder) -> str | None:
+    found = checkpoints(folder.checkpoints)
+    return str(found[-1]) if found else None

@@ -1,6 +1,10 @@
 """A trained run, opened for sampling or evaluation, and its samplers with a progress bar."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,10 +20,10 @@ from ddpm.keys import Key
 from ddpm.levels import trailing
 from ddpm.run_folder import RunFolder
 from ddpm.samplers import StepTable, ancestral_table, ddim_table
-from ddpm.trainer import averaged_network
+from ddpm.trainer import averaged_network, ema_part
 
-BATCH = 128
-"""Pictures drawn at a time; the pictures do not depend on it. Larger ones leave a CPU's cache."""
+BATCH = 125
+"""Pictures drawn at a time; larger ones leave a CPU's cache. It divides the usual shard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +34,10 @@ class TrainedRun:
         folder: The run folder.
         config: Its configuration.
         diffusion: Its process.
-        model: The averaged network of the last checkpoint, in evaluation mode.
+        model: The averaged network of a checkpoint, in evaluation mode.
         device: Where the network lives.
         step: Updates that the checkpoint has seen.
+        ema: Rate of the average.
     """
 
     folder: RunFolder
@@ -41,6 +46,7 @@ class TrainedRun:
     model: nn.Module
     device: torch.device
     step: int
+    ema: float
 
     def sampler(self, name: str, steps: int | None, eta: float) -> StepTable:
         """Table of a sampler by name.
@@ -60,46 +66,107 @@ class TrainedRun:
 
     def draw(self, num: int, seed: int, table: StepTable) -> Tensor:
         """Pictures 0..num-1 of a seed as grey levels, uint8 [num, C, H, W], with a progress bar."""
-        check(num >= 1, "num", num, "an integer of at least 1")
-        check(-(2**63) <= seed < 2**63, "seed", seed, "a signed 64-bit integer")
-        parts = []
+        check_draw(num, seed)
         with progress(unit=" pictures x steps") as bar:
             task = bar.add_task("sample", total=num * len(table.levels))
-            for first in range(0, num, BATCH):
-                key = Key.of(seed, range(first, min(num, first + BATCH)), device=self.device)
-                x = self.diffusion.initial_noise((len(key.sample), *self.config.image_shape), key)
-                for state in self.diffusion.sample_progressive(self.model, x, key, table):
-                    x = state.x
-                    bar.advance(task, len(x))
-                parts.append(to_levels(x.cpu(), self.config.grey_levels))
+            return self.pictures(range(num), num, seed, table, lambda done: bar.advance(task, done))
+
+    def pictures(
+        self,
+        wanted: range,
+        num: int,
+        seed: int,
+        table: StepTable,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Tensor:
+        """Some of the pictures 0..num-1 of a seed, the same bits whichever are asked for.
+
+        The order in which a matrix product adds can depend on the size of a batch and on the place
+        in it. So picture i is always drawn at place i % BATCH, beside the same other pictures.
+
+        Args:
+            wanted: Which pictures, consecutive, within 0..num-1.
+            num: How many there are in all.
+            seed: Key of the random numbers.
+            table: The sampler.
+            advance: Told after every step how many of the pictures wanted went on.
+
+        Returns:
+            uint8 [len(wanted), C, H, W], grey levels, on the CPU.
+        """
+        parts = []
+        for first in range(wanted.start - wanted.start % BATCH, wanted.stop, BATCH):
+            batch = range(first, min(num, first + BATCH))
+            inside = slice(max(0, wanted.start - first), min(len(batch), wanted.stop - first))
+            key = Key.of(seed, batch, device=self.device)
+            x = self.diffusion.initial_noise((len(batch), *self.config.image_shape), key)
+            for state in self.diffusion.sample_progressive(self.model, x, key, table):
+                x = state.x
+                advance(inside.stop - inside.start)
+            parts.append(to_levels(x[inside].cpu(), self.config.grey_levels))
         return torch.cat(parts)
 
+    def fingerprint(self) -> str:
+        """Checksum of all that a picture depends on besides seed and sampler.
 
-def open_run(path: Path, device: str) -> TrainedRun:
-    """Open the last checkpoint of a run.
+        It is the same for the same weights whether a checkpoint keeps them in one file or in many.
+        """
+        config = self.config
+        process = {
+            "schedule": asdict(config.schedule),
+            "prediction": config.prediction,
+            "variance": config.variance,
+            "image_shape": config.image_shape,
+            "grey_levels": config.grey_levels,
+        }
+        digest = hashlib.sha256(json.dumps(process, sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def check_draw(num: int, seed: int) -> None:
+    """Refuse numbers of pictures and seeds that cannot be.
 
     Raises:
-        InputError: the device, the folder or the checkpoint cannot be used.
+        InputError: naming the one that is out of range.
     """
-    target, folder = resolve_device(device), RunFolder(path)
+    check(num >= 1, "num", num, "an integer of at least 1")
+    check(-(2**63) <= seed < 2**63, "seed", seed, "a signed 64-bit integer")
+
+
+def open_run(
+    path: Path, device: str | torch.device, ema: float | None = None, step: int | None = None
+) -> TrainedRun:
+    """Open a checkpoint of a run.
+
+    Args:
+        path: The run folder.
+        device: "auto", "cpu" or "cuda", or the device itself.
+        ema: Rate of the averaged weights to use; None for the main ones.
+        step: Which checkpoint; None for the last one.
+
+    Raises:
+        InputError: the device, the folder, the checkpoint or the rate cannot be used.
+    """
+    target = resolve_device(device) if isinstance(device, str) else device
+    folder = RunFolder(path)
     config = folder.config()
-    checkpoint = folder.last_checkpoint()
-    model = averaged_network(config, checkpoint, target)
+    kept = (config.optimiser.ema_decay, *config.optimiser.ema_others)
+    rate = kept[0] if ema is None else ema
+    check(rate in kept, "ema", rate, f"{' or '.join(map(str, kept))}, the averages of this run")
+    checkpoint = folder.last_checkpoint() if step is None else folder.checkpoints / f"step-{step}"
+    model = averaged_network(config, checkpoint, target, ema_part(config, rate))
     _, height, width = config.image_shape
-    torch.set_num_threads(choose_threads(BATCH * height * width * config.model.channels))
+    threads = choose_threads(BATCH * height * width * config.model.channels)
+    torch.set_num_threads(max(1, threads // _processes_here()))
     diffusion = GaussianDiffusion(config.schedule.build(), config.prediction, config.variance)
-    step = int(checkpoint.name.removeprefix("step-"))
-    return TrainedRun(folder, config, diffusion, model, target, step)
+    updates = int(checkpoint.name.removeprefix("step-"))
+    return TrainedRun(folder, config, diffusion, model, target, updates, rate)
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a picture's path before any work is done for it.
-
-    Raises:
-        InputError: the folder does not exist, or the name does not end in .png.
-    """
-    check(path.suffix == ".png", "out", str(path), "a path that ends in .png")
-    if not path.parent.is_dir():
-        raise InputError(f"out = {path}: its folder does not exist; allowed is an existing folder")
-    if path.exists():
-        raise InputError(f"out = {path}: exists; allowed is a new name")
+def _processes_here() -> int:
+    """Processes of this job that share the machine's cores, as torchrun says."""
+    given = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(given)) if given.isdecimal() else 1

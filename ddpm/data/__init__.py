@@ -1,1 +1,1 @@
-"""Images to learn from: `ddpm.data.load.load_images` reads them, `ImageData` holds them."""
+"""Images to learn from: `ddpm.data.load` opens them, `ddpm.data.batches` hands them to training."""

@@ -2,130 +2,128 @@
 
 If the folder holds exactly the sub-folders `train` and `test`, each is such a folder and the
 split is theirs; otherwise a fifth of the images is held out. Names that begin with a dot, and
-files without an image's ending, are passed over; deeper folders are not searched. All images are
-grey (one channel) or, if any has colour, RGB; transparency is dropped; of an animation the first
-frame is taken; the camera's rotation mark is obeyed.
+files without an image's ending, are passed over; deeper folders are not searched. What becomes of
+the pixels is told in `ddpm.data.decode`.
 """
 
+import hashlib
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
-from ddpm.data.images import ImageData
-from ddpm.data.split import split_images
+from ddpm.data.album import Album
+from ddpm.data.decode import ENDINGS, decode_file
+from ddpm.data.names import Names
 from ddpm.errors import InputError
 
-LEVELS = 256
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-GREY_MODES = ("1", "L", "LA")
-COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB")
 PARTS = ("train", "test")
 
 
-def load_folder(folder: Path) -> ImageData:
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Image files as pictures.
+
+    Attributes:
+        paths: their paths.
+    """
+
+    paths: Names
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, place: int) -> str:
+        """The path of the file."""
+        return self.paths[place]
+
+    def pixels(self, place: int) -> np.ndarray:
+        """The picture decoded, uint8 [C, H, W].
+
+        Raises:
+            ValueError: it is broken.
+        """
+        return decode_file(Path(self.paths[place]))
+
+    def fingerprint(self) -> str | None:
+        """Of names, sizes and times of change."""
+        checksum = hashlib.sha256()
+        try:
+            for path in self.paths:
+                state = Path(path).stat()
+                checksum.update(os.fsencode(f"{path}\0{state.st_size} {state.st_mtime_ns}\0"))
+        except OSError:
+            return None
+        return checksum.hexdigest()
+
+
+def open_folder(folder: Path) -> Album:
     """All images of a folder, with the names of its sub-folders, sorted, as classes 0, 1, ...
 
     Raises:
-        InputError: if there is no image, an image is broken, or two images differ in size.
+        InputError: there is no image, images and folders are mixed, or the classes of the parts
+            differ.
     """
-    if {path.name for path in _visible(folder)} == set(PARTS):
+    if set(_visible(folder)) == set(PARTS) and all((folder / part).is_dir() for part in PARTS):
         return _own_split(folder)
-    paths, classes = _list(folder)
-    return split_images(folder.name, _read_all(paths), _labels(paths, classes), LEVELS)
+    paths, labels, classes = _list(folder)
+    return _album(folder, paths, labels, classes, None)
 
 
-def _own_split(folder: Path) -> ImageData:
-    """The split that `train` and `test` make; both are read together, so that sizes agree."""
-    (train, train_classes), (test, test_classes) = (_list(folder / part) for part in PARTS)
+def _own_split(folder: Path) -> Album:
+    """The split that `train` and `test` make."""
+    train, train_labels, train_classes = _list(folder / "train")
+    test, test_labels, test_classes = _list(folder / "test")
     if train_classes != test_classes:
         raise InputError(
             f"{folder}: classes of train {train_classes} and test {test_classes} differ"
         )
-    pixels = torch.from_numpy(_read_all(train + test))
-    labels = _labels(train + test, train_classes)
-    n = len(train)
-    if labels is None:
-        return ImageData(folder.name, pixels[:n], pixels[n:], None, None, LEVELS)
-    classes = torch.from_numpy(labels)
-    return ImageData(folder.name, pixels[:n], pixels[n:], classes[:n], classes[n:], LEVELS)
+    return _album(folder, train + test, train_labels + test_labels, train_classes, len(train))
 
 
-def _list(folder: Path) -> tuple[list[Path], list[str]]:
-    """Image files in a fixed order, and the names of the classes (empty if the folder is flat)."""
-    flat = _image_files(folder)
-    inner = [path for path in _visible(folder) if path.is_dir()]
+def _album(
+    folder: Path, paths: list[str], labels: list[int], classes: list[str], own_train: int | None
+) -> Album:
+    return Album(
+        folder.name, Files(Names(paths)), torch.tensor(labels) if classes else None, own_train
+    )
+
+
+def _list(folder: Path) -> tuple[list[str], list[int], list[str]]:
+    """Paths in a fixed order, the class of each, and the classes' names (none if it is flat)."""
+    entries = _visible(folder)
+    flat = _images(entries)
+    inner = [name for name, is_folder in entries.items() if is_folder]
     if flat and inner:
-        raise InputError(
-            f"{folder}: holds both images and folders ({flat[0].name}, {inner[0].name})"
-        )
+        raise InputError(f"{folder}: holds both images and folders ({flat[0]}, {inner[0]})")
     if not inner:
-        return _some(folder, flat), []
-    files = [path for sub in inner for path in _some(sub, _image_files(sub))]
-    return files, [path.name for path in inner]
+        return _paths(folder, flat), [0] * len(flat), []
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(inner):
+        found = _paths(folder / name, _images(_visible(folder / name)))
+        paths += found
+        labels += [label] * len(found)
+    return paths, labels, inner
 
 
-def _some(folder: Path, files: list[Path]) -> list[Path]:
-    if not files:
+def _paths(folder: Path, names: list[str]) -> list[str]:
+    if not names:
         raise InputError(f"{folder}: holds no image ({', '.join(ENDINGS)})")
-    return files
+    return [f"{folder}{os.sep}{name}" for name in names]
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return [p for p in _visible(folder) if p.suffix.lower() in ENDINGS and not p.is_dir()]
+def _images(entries: dict[str, bool]) -> list[str]:
+    return [n for n, is_folder in entries.items() if not is_folder and n.lower().endswith(ENDINGS)]
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible(folder: Path) -> dict[str, bool]:
+    """Names in a folder, sorted, each with whether it is a folder itself."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as entries:
+            found = {e.name: e.is_dir() for e in entries if not e.name.startswith(".")}
     except OSError as error:
         raise InputError(f"{folder}: cannot be read as a folder: {error}") from error
-
-
-def _labels(paths: list[Path], classes: list[str]) -> np.ndarray | None:
-    if not classes:
-        return None
-    return np.array([classes.index(path.parent.name) for path in paths], np.int64)
-
-
-def _read_all(paths: list[Path]) -> np.ndarray:
-    """Images as uint8 [N, C, H, W], C = 1 if none has colour, else 3."""
-    images = [_read(path) for path in paths]
-    size = images[0].size
-    for path, image in zip(paths, images, strict=True):
-        if image.size != size:
-            sizes = f"{_size(images[0])} and {path} is {_size(image)}"
-            raise InputError(f"images of different sizes: {paths[0]} is {sizes}")
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    stacked = np.stack([np.asarray(image.convert(mode)) for image in images])
-    if mode == "L":
-        return stacked[:, None]
-    return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
-
-
-def _size(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
-
-
-def _read(path: Path) -> Image.Image:
-    """One image, decoded, as grey (L) or RGB."""
-    # Decoders raise whatever their format makes them meet (OSError, SyntaxError, struct.error,
-    # ...); whichever it is, the file is what is wrong.
-    try:
-        with Image.open(path) as image:
-            return _plain(ImageOps.exif_transpose(image))
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image: {reason}") from error
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    if image.mode in GREY_MODES:
-        return image.convert("L")
-    if image.mode not in COLOUR_MODES:
-        raise ValueError(f"pixel mode {image.mode}: allowed are 8 bits a channel")
-    # A palette may mark a colour as transparent; only RGBA can take that mark before it is dropped.
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    return dict(sorted(found.items()))

@@ -3,7 +3,8 @@
 A pixel is an integer k = 0..levels-1; the process works on x = 2 k / (levels - 1) - 1.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ddpm.errors import check
 
 CHANNELS = (1, 3)
+DIGEST_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class ImageData:
         train_labels: int64 [N], classes 0, 1, ..., or None.
         test_labels: int64 [M], or None; both have labels or neither.
         levels: number of grey levels, 2..256.
+        skipped: names of the broken pictures that were left out.
 
     Raises:
         InputError: if a part does not fit this description.
@@ -36,6 +39,7 @@ class ImageData:
     train_labels: Tensor | None
     test_labels: Tensor | None
     levels: int
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(2 <= self.levels <= 256, f"{self.name}: levels", self.levels, "2 to 256")
@@ -62,9 +66,40 @@ class ImageData:
     @property
     def classes(self) -> int | None:
         """Number of classes K, one more than the largest label; None without labels."""
-        if self.train_labels is None or self.test_labels is None:
-            return None
-        return 1 + int(max(self.train_labels.max(), self.test_labels.max()))
+        return count_classes(self.train_labels, self.test_labels)
+
+    @property
+    def count(self) -> int:
+        """Number of training images."""
+        return len(self.train)
+
+    def digest(self) -> str:
+        """Checksum of the training images, so that a run never goes on with other data."""
+        return hashlib.sha256(self.train.numpy().tobytes()).hexdigest()[:DIGEST_DIGITS]
+
+    def sample(self, most: int) -> "ImageData":
+        """The same with at most so many images in each part, evenly spaced in their order."""
+        train, test = spaced(len(self.train), most), spaced(len(self.test), most)
+        return replace(
+            self,
+            train=self.train[train],
+            test=self.test[test],
+            train_labels=None if self.train_labels is None else self.train_labels[train],
+            test_labels=None if self.test_labels is None else self.test_labels[test],
+        )
+
+
+def count_classes(train_labels: Tensor | None, test_labels: Tensor | None) -> int | None:
+    """Number of classes K, one more than the largest of all labels; None without labels."""
+    if train_labels is None or test_labels is None:
+        return None
+    return 1 + int(max(train_labels.max(), test_labels.max()))
+
+
+def spaced(count: int, most: int) -> Tensor:
+    """At most `most` >= 1 of the indices 0..count - 1, evenly spaced; int64, increasing."""
+    chosen = min(count, most)
+    return torch.arange(chosen) * count // max(chosen, 1)
 
 
 def to_float(images: Tensor | np.ndarray, levels: int) -> Tensor:

@@ -6,7 +6,11 @@ uint8 [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3 (channels first if
 labels are integers [N]. Nothing is ever unpickled.
 """
 
+import math
+import warnings
 from pathlib import Path
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from ddpm.data.split import split_images
 from ddpm.errors import InputError, check
 
 LEVELS = 256
+DEFLATE_RATIO = 1032
 KEYS = ("images", "labels", "train", "test", "train_labels", "test_labels", "levels")
 
 Arrays = dict[str, np.ndarray]
@@ -56,11 +61,35 @@ def _read(path: Path) -> Arrays:
     # NumPy, zipfile and zlib raise a dozen unrelated exceptions on damaged files, and more to come;
     # whichever it is, the file is what is wrong.
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {key: archive[key] for key in KEYS if key in archive.files}
+        with warnings.catch_warnings(), ZipFile(path) as archive:
+            warnings.simplefilter("error")
+            names, whole = [f"{key}.npy" for key in KEYS], path.stat().st_size
+            return {n[:-4]: _array(archive, n, whole) for n in names if n in archive.namelist()}
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as an .npz file: {reason}") from error
+
+
+def _array(archive: ZipFile, name: str, whole: int) -> np.ndarray:
+    """One array, once its header promises no more than a file of `whole` bytes can hold."""
+    entry = archive.getinfo(name)
+    if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise ValueError(f"{name}: compression {entry.compress_type}: allowed are none and deflate")
+    with archive.open(entry) as member:
+        shape, _, dtype = _header(member)
+        promised = math.prod(shape) * dtype.itemsize
+        # Of a byte deflate makes at most 1,032; what claims more is no archive.
+        most = min(entry.file_size, DEFLATE_RATIO * min(entry.compress_size, whole))
+        if min(shape, default=0) < 0 or promised > most:
+            raise ValueError(f"{name}: its shape {shape} promises more than it holds, {most} bytes")
+    with archive.open(entry) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    reader = {(1, 0): np.lib.format.read_array_header_1_0}
+    return reader.get(version, np.lib.format.read_array_header_2_0)(member)
 
 
 def _levels(path: Path, arrays: Arrays) -> int:
@@ -73,18 +102,32 @@ def _levels(path: Path, arrays: Arrays) -> int:
     return int(value)
 
 
-def _images(path: Path, arrays: Arrays, key: str) -> np.ndarray:
-    """The array as contiguous uint8 [N, C, H, W]."""
-    array = arrays[key]
-    check(array.dtype == np.uint8, f"{path}: dtype of `{key}`", str(array.dtype), "uint8")
+def channels_first(path: Path, array: np.ndarray, name: str) -> np.ndarray:
+    """A view of an array of images as [N, C, H, W].
+
+    Args:
+        path: the file that it comes from.
+        array: uint8 [N, H, W], [N, C, H, W] or [N, H, W, C], C = 1 or 3.
+        name: what a message calls it.
+
+    Raises:
+        InputError: it is not as described.
+    """
+    check(array.dtype == np.uint8, f"{path}: dtype of {name}", str(array.dtype), "uint8")
+    shape = array.shape
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] not in CHANNELS and array.shape[3] in CHANNELS:
         array = array.transpose(0, 3, 1, 2)
     fits = array.ndim == 4 and array.shape[1] in CHANNELS and array.size > 0
     allowed = "(N, H, W), (N, C, H, W) or (N, H, W, C), none of them 0, C = 1 or 3"
-    check(fits, f"{path}: shape of `{key}`", arrays[key].shape, allowed)
-    return np.ascontiguousarray(array)
+    check(fits, f"{path}: shape of {name}", shape, allowed)
+    return array
+
+
+def _images(path: Path, arrays: Arrays, key: str) -> np.ndarray:
+    """The array as contiguous uint8 [N, C, H, W]."""
+    return np.ascontiguousarray(channels_first(path, arrays[key], f"`{key}`"))
 
 
 def _labels(path: Path, arrays: Arrays, key: str, count: int) -> np.ndarray | None:

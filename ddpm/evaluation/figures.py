@@ -1,5 +1,6 @@
 """Pictures of an evaluation: grids of samples, and where the bits of the likelihood go."""
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ddpm.evaluation.arrays import Images
+from ddpm.files import write_atomically
 
 LEAST_CELL_PIXELS = 48
 MARGIN_PIXELS = 4
@@ -33,7 +35,12 @@ def sample_grid(path: Path, images: Images, levels: int, columns: int | None = N
     Raises:
         ValueError: if the images are not as described or `columns` < 1.
     """
-    _save(path, _grid(_pixels(images, levels), columns))
+    _save(path, grid_pixels(images, levels, columns))
+
+
+def grid_pixels(images: Images, levels: int, columns: int | None = None) -> NDArray[np.uint8]:
+    """The picture that `sample_grid` writes, uint8 RGB [height, width, 3]; arguments as there."""
+    return _grid(_pixels(images, levels), columns)
 
 
 def comparison_grid(path: Path, real: Images, generated: Images, levels: int) -> None:
@@ -78,7 +85,9 @@ def kl_curve(
     figure = kl_figure(t, kl, prior, decoder)
     FigureCanvasAgg(figure)
     # Without a stamp of the software's version the same numbers give the same file.
-    figure.savefig(path, format="png", metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_atomically(path, content.getvalue())
 
 
 def kl_figure(t: Sequence[int], kl: Sequence[float], prior: float, decoder: float) -> Figure:
@@ -155,4 +164,6 @@ def _captioned(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> None:
-    Image.fromarray(picture).save(path, format="PNG")
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="PNG")
+    write_atomically(path, content.getvalue())

@@ -1,8 +1,12 @@
-"""Building blocks of the U-Net: residual block with FiLM, attention, resampling."""
+"""Building blocks of the networks: residual block with FiLM, attention, resampling."""
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -83,7 +87,22 @@ class Upsample(nn.Module):
         return out
 
 
-def zeroed(module: nn.Conv2d) -> nn.Conv2d:
-    """Mark a convolution whose weights start at zero, so that its branch starts as nothing."""
+def zeroed(module: Layer) -> Layer:
+    """Mark a layer whose weights start at zero, so that its branch starts as nothing."""
     module.starts_at_zero = True  # type: ignore[assignment]
     return module
+
+
+def pad_edge(x: Tensor, unit: int) -> Tensor:
+    """Repeat the last row and column of images [B, C, H, W] until `unit` divides both sides."""
+    height, width = x.shape[-2:]
+    if height % unit == 0 and width % unit == 0:
+        return x
+    return F.pad(x, (0, -width % unit, 0, -height % unit), mode="replicate")
+
+
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """Undo `pad_edge` on images [B, C, H, W], in memory of their own, as the losses need them."""
+    if x.shape[-2:] == (height, width):
+        return x
+    return x[..., :height, :width].contiguous()

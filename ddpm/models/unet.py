@@ -1,12 +1,25 @@
 """The U-Net of the diffusion papers: residual blocks with FiLM, skips, optional attention."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.models.blocks import Attention, ResidualBlock, Upsample, group_norm, zeroed
+from ddpm.errors import check
+from ddpm.models.blocks import (
+    Attention,
+    ResidualBlock,
+    Upsample,
+    crop,
+    group_norm,
+    pad_edge,
+    zeroed,
+)
+from ddpm.models.checks import check_input, check_shared
+from ddpm.models.conditions import conditional_labels, embed, level_layers
 from ddpm.models.embedding import sinusoidal_embedding
 
 
@@ -15,9 +28,13 @@ class UNetConfig:
     """Sizes of a U-Net; checked at construction.
 
     Raises:
-        ValueError: a size is not positive, or dropout lies outside [0, 1).
+        InputError: a size is not positive, or another field lies outside its range.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Literal["unet"] = "unet"
+    """Which network this configures."""
     image_channels: int = 1
     """Channels of the images."""
     channels: int = 32
@@ -30,28 +47,27 @@ class UNetConfig:
     """Indices into `multipliers` of the resolutions that get attention."""
     dropout: float = 0.0
     """Probability of dropping an activation inside the residual blocks."""
+    classes: int = 0
+    """Number of classes that the images may be labelled with; 0 for a network without labels."""
+    learned_variance: bool = False
+    """Whether the output has twice the channels: the prediction, then the raw variance."""
 
     def __post_init__(self) -> None:
-        for name in ("image_channels", "channels", "blocks"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} = {value}: allowed is an integer of at least 1")
-        if self.channels % 2:
-            raise ValueError(f"channels = {self.channels}: allowed is an even integer")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(
-                f"multipliers = {self.multipliers}: allowed is at least one positive integer"
-            )
-        if any(not 0 <= i < len(self.multipliers) for i in self.attention):
-            raise ValueError(
-                f"attention = {self.attention}: allowed are indices into the "
-                f"{len(self.multipliers)} multipliers"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout}: allowed is a probability in [0, 1)")
+        check_shared(self, "image_channels", "channels", "blocks")
+        check(self.channels % 2 == 0, "channels", self.channels, "an even integer")
+        check(
+            len(self.multipliers) > 0 and min(self.multipliers) >= 1,
+            "multipliers", self.multipliers, "at least one positive integer",
+        )  # fmt: skip
+        count = len(self.multipliers)
+        check(
+            all(0 <= i < count for i in self.attention),
+            "attention", self.attention, f"any choice of indices into the {count} multipliers",
+        )  # fmt: skip
 
 
 class UNet(nn.Module):
-    """Network of (x, t) with an output shaped like x.
+    """Network of (x, t, labels) with an output shaped like x, or of twice the channels.
 
     Args:
         config: Sizes of the network.
@@ -62,30 +78,39 @@ class UNet(nn.Module):
         self.config = config
         width = config.channels
         embedding = 4 * width
-        self.embed = nn.Sequential(
-            nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
-        )
+        self.embed = level_layers(width, embedding)
         self.stem = nn.Conv2d(config.image_channels, width, 3, padding=1)
         self.down, skips, current = _down_path(config, embedding)
         self.middle = Stage(current, current, embedding, config.dropout, bool(config.attention))
         self.up = _up_path(config, embedding, skips, current)
         finest = width * config.multipliers[0]
+        outputs = config.image_channels * (2 if config.learned_variance else 1)
         self.norm = group_norm(finest)
-        self.head = zeroed(nn.Conv2d(finest, config.image_channels, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(finest, outputs, 3, padding=1))
+        # Last, so that the other weights begin like those of the network without classes.
+        self.labels = conditional_labels(config.classes, embedding)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict from noisy images x [B, C, H, W] and their levels t [B].
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict from noisy images, of any size.
 
         Sides that the halvings do not divide are padded with their edge and cropped again.
+
+        Args:
+            x: Noisy images [B, C, H, W].
+            t: Their levels [B].
+            labels: int64 [B] in 0..K, K for none; None is K for all.
+
+        Returns:
+            [B, C, H, W], or [B, 2 C, H, W] with a learned variance.
+
+        Raises:
+            ValueError: x does not fit, or there are labels that the network does not know.
         """
+        check_input(x, (self.config.image_channels, None, None))
         height, width = x.shape[-2:]
-        unit = 1 << (len(self.config.multipliers) - 1)
-        if height % unit or width % unit:
-            padded = F.pad(x, (0, -width % unit, 0, -height % unit), mode="replicate")
-            cropped: Tensor = self(padded, t)[..., :height, :width]
-            return cropped
-        embedding = self.embed(sinusoidal_embedding(t, self.config.channels))
-        h = self.stem(x)
+        code = sinusoidal_embedding(t, self.config.channels).to(x.dtype)
+        embedding = embed(self.embed, self.labels, code, labels)
+        h = self.stem(pad_edge(x, 1 << (len(self.config.multipliers) - 1)))
         skips = [h]
         for module in self.down:
             h = module(h, embedding) if isinstance(module, Stage) else module(h)
@@ -97,7 +122,7 @@ class UNet(nn.Module):
             else:
                 h = module(h)
         out: Tensor = self.head(F.silu(self.norm(h)))
-        return out
+        return crop(out, height, width)
 
 
 class Stage(nn.Module):

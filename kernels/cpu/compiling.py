@@ -13,15 +13,22 @@ read-only.
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 from llvmlite import binding
-from numba import float32, int64, njit, types
+from numba import float32, int32, int64, njit, types
 from numba.extending import intrinsic
 
 # NUMBA_DISABLE_JIT=1 asks numba not to compile: the loops would run as slow Python.
 DISABLED = bool(numba.config.DISABLE_JIT)
+
+# Without a word about fast-math, a function takes the flags of whichever loop calls it first, and
+# has them in all others too.
+inlined = njit(forceinline=True, fastmath=False)
+"""Compile a function into the loops that call it, whose flags it does not share."""
 
 
 def compile_loop(
@@ -65,12 +72,19 @@ def compile_loop(
 def digest(*constants: Any) -> str:
     """Tell files of numba's cache apart by what their code was made from.
 
-    Numba looks at the processor and the function's file alone, not at constants from elsewhere,
-    and two processes that write different code under one name at one time mix it up.
+    Numba looks at the processor and the function's file alone, not at constants and functions from
+    elsewhere, and two processes that write different code under one name at one time mix it up.
     """
     features = binding.get_host_cpu_features().flatten()
-    made_from = (numba.__version__, binding.get_host_cpu_name(), features, constants)
+    made_from = (numba.__version__, binding.get_host_cpu_name(), features, _sources(), constants)
     return hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
+
+
+@cache
+def _sources() -> str:
+    """Give a digest of the files of this folder, whose functions call one another."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @intrinsic
@@ -89,3 +103,21 @@ def integers_at(typing_context, address):
 
 def _point(context, builder, signature, arguments):
     return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+
+@intrinsic
+def as_bits(typing_context, x):
+    """Reinterpret float32 as int32."""
+    del typing_context, x
+    return int32(float32), _bitcast
+
+
+@intrinsic
+def as_float(typing_context, x):
+    """Reinterpret int32 as float32."""
+    del typing_context, x
+    return float32(int32), _bitcast
+
+
+def _bitcast(context, builder, signature, arguments):
+    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from numba import float32, int32, int64, njit, types, uint32, uint64
-from numba.extending import intrinsic
+from numba import float32, int32, int64, types, uint32, uint64
 from torch import Tensor
 
 from ddpm.kernels import philox as host
 from ddpm.kernels.checks import MAX_SAMPLE, MAX_STEP
-from ddpm.kernels.cpu.compiling import compile_loop
+from ddpm.kernels.cpu.compiling import as_bits, as_float, compile_loop, inlined
 
 _Fill = Callable[..., bool]
 
@@ -87,7 +86,7 @@ def _define(rounds, integers, max_step, max_sample, fits):
     return fill
 
 
-@njit(forceinline=True)
+@inlined
 def _philox4x32(c0, c1, c2, c3, key, rounds, integers):
     k0, k1 = key
     for _ in range(rounds):
@@ -102,11 +101,11 @@ def _philox4x32(c0, c1, c2, c3, key, rounds, integers):
     return c0, c1, c2, c3
 
 
-@njit(forceinline=True)
+@inlined
 def _box_muller(radius_word, angle_word, integers, fits):
     radius = _radius(float32(radius_word) * float32(2.0**-32) + float32(2.0**-33), integers, fits)
-    magnitude = uint32(_bits(radius)) & uint32(0x7FFFFFFF)
-    radius = _float(int32(magnitude | (angle_word & uint32(0x80000000))))
+    magnitude = uint32(as_bits(radius)) & uint32(0x7FFFFFFF)
+    radius = as_float(int32(magnitude | (angle_word & uint32(0x80000000))))
     h = float32(int32(uint32(angle_word << uint32(1)))) * float32(2.0**-31)
     y = h * h
     c = float32(1.0) - y
@@ -116,11 +115,11 @@ def _box_muller(radius_word, angle_word, integers, fits):
     return radius * cosine, radius * sine
 
 
-@njit(forceinline=True)
+@inlined
 def _radius(u, integers, fits):
-    bits = _bits(u)
+    bits = as_bits(u)
     exponent = int32(int32(bits - int32(integers[4])) & int32(integers[5]))
-    f = _float(int32(bits - exponent)) - float32(1.0)
+    f = as_float(int32(bits - exponent)) - float32(1.0)
     log, (high, low) = fits[0], fits[3]
     value = _horner(float32(log[7]), f, log[6], log[5], log[4])
     value = _horner(value, f, log[3], log[2], log[1])
@@ -129,25 +128,7 @@ def _radius(u, integers, fits):
     return math.sqrt(value + scale * float32(low) + scale * float32(high))
 
 
-@njit(forceinline=True)
+@inlined
 def _horner(value, x, a2, a1, a0):
     """Add three degrees to a polynomial in x."""
     return ((value * x + float32(a2)) * x + float32(a1)) * x + float32(a0)
-
-
-@intrinsic
-def _bits(typing_context, x):
-    """Reinterpret float32 as int32."""
-    del typing_context, x
-    return int32(float32), _bitcast
-
-
-@intrinsic
-def _float(typing_context, x):
-    """Reinterpret int32 as float32."""
-    del typing_context, x
-    return float32(int32), _bitcast
-
-
-def _bitcast(context, builder, signature, arguments):
-    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))

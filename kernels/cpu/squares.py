@@ -10,16 +10,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import float32, int64, njit, types
+from numba import float32, int64, types
 from torch import Tensor
 
 from ddpm.kernels.cpu.compiling import compile_loop, floats_at, integers_at
+from ddpm.kernels.cpu.targets import factor, kind_of
 from ddpm.kernels.squared_errors import Errors
 
 # Elements summed in float32: few enough that no sum of lanes loses a place.
 _BLOCK = 2048
-# What the source is multiplied with in the target: 1, signal, or -1 over sigma.
-_PLAIN, _ROTATED, _SCORE = 0, 1, 2
 
 
 def losses(given: Errors, out: Tensor) -> bool:
@@ -70,21 +69,13 @@ def _addresses(given: Errors) -> tuple[int | None, ...]:
         signal.shape[0],
         batch,
         pred.numel() // max(1, batch),
-        _SCORE if score else _PLAIN if x0 is None else _ROTATED,
+        kind_of(x0, score),
     )
 
 
 def _signature(rotated: bool, outputs: int) -> Any:
     x0 = int64 if rotated else types.none
     return types.boolean(int64, int64, x0, *(int64,) * (8 + outputs))
-
-
-@njit(forceinline=True)
-def _scale(kind, signal, sigma):
-    """Give what the source is multiplied with."""
-    if kind == _SCORE:
-        return -(float32(1.0) / sigma)
-    return signal if kind == _ROTATED else float32(1.0)
 
 
 @cache
@@ -97,7 +88,7 @@ def _losses(rotated: bool) -> Callable[..., Any]:
                 return False
         for sample in range(batch):
             b = sigmas[ts[sample]]
-            a = _scale(kind, signals[ts[sample]], b)
+            a = factor(kind, signals[ts[sample]], b)
             total = 0.0
             for begin in range(0, size, _BLOCK):
                 start, count = 4 * (sample * size + begin), min(_BLOCK, size - begin)
@@ -112,8 +103,7 @@ def _losses(rotated: bool) -> Callable[..., Any]:
             outs[sample] = float32(total) * (weights[sample] / float32(max(1, size)))
         return True
 
-    constants = (_BLOCK, _SCORE, _ROTATED)
-    return compile_loop("losses", loop, _signature(rotated, 1), constants, reassociate=True)
+    return compile_loop("losses", loop, _signature(rotated, 1), (_BLOCK,), reassociate=True)
 
 
 @cache
@@ -128,7 +118,7 @@ def _gradient(rotated: bool) -> Callable[..., Any]:
                 return False
         for sample in range(batch):
             b = sigmas[ts[sample]]
-            a = _scale(kind, signals[ts[sample]], b)
+            a = factor(kind, signals[ts[sample]], b)
             scale = grads[sample * stride] * (weights[sample] / float32(max(1, size)))
             start = 4 * sample * size
             preds, outs = floats_at(pred + start), floats_at(out + start)
@@ -139,4 +129,4 @@ def _gradient(rotated: bool) -> Callable[..., Any]:
                 outs[i] = float32(2.0) * (preds[i] - target) * scale
         return True
 
-    return compile_loop("gradient", loop, _signature(rotated, 3), (_SCORE, _ROTATED))
+    return compile_loop("gradient", loop, _signature(rotated, 3))

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from ddpm.commands.trained import open_run
+from ddpm.evaluation.library import metrics_installed
 from ddpm.keys import Key
-from tests.cli.command import everything_below, run_here
+from tests.cli.command import SMALL, everything_below, run_here
 
 
 def silent(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,8 @@ def test_nothing_is_overwritten(trained: Path) -> None:
 
 
 def test_eval_writes_what_it_promises(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_here("eval", "--run", trained, "--num", "20", "--device", "cpu") == 0
+    few = ["--num", "20", "--max-images", "50", "--features", "none", "--device", "cpu"]
+    assert run_here("eval", "--run", trained, *few) == 0
     printed = capfd.readouterr().out
     result = json.loads((trained / "eval.json").read_text())
     terms = result["terms"]
@@ -93,6 +95,7 @@ def test_eval_writes_what_it_promises(trained: Path, capfd: pytest.CaptureFixtur
 
 def test_an_earlier_evaluation_is_kept(trained: Path) -> None:
     first: list[str | Path] = ["eval", "--run", trained, "--num", "20", "--device", "cpu"]
+    first += ["--features", "none"]
     assert run_here(*first) == 0
     kept = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
     assert run_here(*first) == 0
@@ -102,3 +105,79 @@ def test_an_earlier_evaluation_is_kept(trained: Path) -> None:
     after = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
     assert len(after) == len(kept) + 1
     assert set(kept.values()) <= set(after.values())
+
+
+def test_eval_of_pictures_drawn_before(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    drawing = ["--num", "40", "--shard-size", "15", "--seed", "2", "--out", str(out)]
+    assert run_here("sample", "--run", trained, "--device", "cpu", *drawing) == 0
+    few: list[str | Path] = ["eval", "--run", trained, "--max-images", "20", "--device", "cpu"]
+    assert run_here(*few, "--seed", "2", "--num", "40", "--features", "none") == 0
+    drawn = json.loads((trained / "eval.json").read_text())
+    assert run_here(*few, "--seed", "2", "--samples", out, "--features", "none") == 0
+    before = json.loads((trained / "eval.json").read_text())
+    assert before.pop("samples") == str(out)
+    assert drawn.pop("samples") is None
+    assert before == drawn
+    assert before["num"] == 40
+    assert "features" not in before
+
+
+def test_eval_refuses_pictures_of_other_weights(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "pictures"
+    steps = ["--steps", "2", "--seed", "1", "--device", "cpu"]
+    assert run_here("train", "--run", other, *steps, *SMALL) == 0
+    drawing = ["--num", "4", "--out", str(out), "--device", "cpu"]
+    assert run_here("sample", "--run", other, *drawing) == 0
+    capfd.readouterr()
+    few: list[str | Path] = ["eval", "--run", trained, "--features", "none", "--device", "cpu"]
+    cases = [(out, "allowed are pictures of the same weights"), (tmp_path, "holds no sampling")]
+    for folder, word in cases:
+        before = everything_below(trained)
+        assert run_here(*few, "--samples", folder) == 2
+        assert word in " ".join(capfd.readouterr().err.split())
+        assert everything_below(trained) == before
+
+
+@pytest.mark.skipif(not metrics_installed(), reason="torchmetrics is not installed")
+def test_eval_with_features(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few: list[str | Path] = [
+        "eval", "--run", trained, "--num", "30", "--max-images", "20", "--device", "cpu",
+    ]  # fmt: skip
+    assert run_here(*few) == 0
+    found = json.loads((trained / "eval.json").read_text())["features"]
+    assert found["extractor"] == "small"
+    for name in ("frechet", "kernel", "precision", "recall"):
+        assert set(found[name]) == {"samples_test", "train_test"}
+    # Thirty updates teach nothing.
+    assert found["frechet"]["samples_test"] > 5 * found["frechet"]["train_test"]
+    assert found["precision"]["samples_test"] < 0.2 < found["precision"]["train_test"]
+    assert "precision" in capfd.readouterr().out
+    assert run_here(*few, "--features", "pixels") == 0
+    assert json.loads((trained / "eval.json").read_text())["features"]["dimensions"] == 192
+
+
+def test_eval_looks_for_the_extractor_first(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = everything_below(trained)
+    assert run_here("eval", "--run", trained, "--features", "nowhere:net", "--device", "cpu") == 2
+    assert "nowhere" in capfd.readouterr().err
+    assert everything_below(trained) == before
+
+
+def test_eval_without_torchmetrics(
+    trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddpm.commands.evaluate.metrics_installed", lambda: False)
+    few: list[str | Path] = [
+        "eval", "--run", trained, "--num", "10", "--max-images", "20", "--device", "cpu",
+    ]  # fmt: skip
+    assert run_here(*few) == 0
+    assert "ddpm-proven[eval]" in " ".join(capfd.readouterr().out.split())
+    assert "features" not in json.loads((trained / "eval.json").read_text())
+    monkeypatch.setattr("ddpm.extras.find_spec", lambda _: None)
+    assert run_here(*few, "--features", "small") == 2
+    assert "ddpm-proven[eval]" in capfd.readouterr().err

@@ -8,15 +8,21 @@ SURFACE = {
     "train": {
         "run", "data", "steps", "minutes", "resume", "seed", "batch_size", "learning_rate",
         "prediction", "schedule", "levels", "beta_start", "beta_end", "channels", "dropout",
-        "device", "threads", "checkpoint_every",
+        "device", "threads", "checkpoint_every", "decay", "ema", "skip_broken", "precision",
+        "compile_network", "channels_last", "checkpoint_activations", "accumulation", "parallel",
+        "workers", "stream", "sample_every", "tracker",
     },
-    "sample": {"run", "num", "seed", "sampler", "steps", "eta", "out", "device"},
-    "eval": {"run", "num", "seed", "max_images", "device"},
+    "sample": {
+        "run", "num", "seed", "sampler", "steps", "eta", "out", "device", "ema", "shard_size",
+        "image_format",
+    },
+    "eval": {"run", "num", "seed", "max_images", "device", "ema", "samples", "features"},
+    "report": {"run", "out"},
     "verify": {"ids", "paper", "as_json", "html", "accuracy", "seed", "examples", "jobs"},
     "figures": {"out"},
     "bench": {
         "only", "static", "as_json", "out", "markdown", "rounds", "compile_too", "device",
-        "threads", "processor_time",
+        "threads", "processor_time", "training", "data",
     },
 }  # fmt: skip
 

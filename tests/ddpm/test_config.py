@@ -59,6 +59,7 @@ def changed(path: str, value: object) -> bytes:
         ("seed", 2**63), ("grey_levels", 1), ("grey_levels", 257), ("prediction", "noise"),
         ("variance", "small"), ("image_shape", [1, 4]), ("model.image_channels", 3),
         ("unknown", 1), ("schedule.levels", 0), ("schedule.kind", "sigmoid"),
+        ("schedule.levels", 10**12),
         ("schedule.log_snr_min", 20.0), ("schedule.extra", 1), ("model.channels", 0),
         ("model.channels", 5), ("model.multipliers", []), ("model.attention", [2]),
         ("model.dropout", 1.0), ("optimiser.learning_rate", 0.0),

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from ddpm.errors import InputError, check
 
 
-@given(message=st.text())
+@given(message=st.text(st.characters(exclude_characters="\\")))
 def test_message_is_one_line_with_the_same_words(message: str) -> None:
     shown = str(InputError(message))
     assert len(shown.splitlines()) <= 1
-    assert shown.split() == message.split()
+    assert shown.isprintable()
+    read = shown.encode("ascii", "backslashreplace").decode("unicode_escape")
+    assert read == " ".join(message.split())
+    assert str(InputError(shown)) == shown
 
 
 @given(argument=st.from_regex(r"[a-z]+", fullmatch=True), value=st.integers() | st.text())

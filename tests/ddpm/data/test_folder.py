@@ -1,6 +1,7 @@
 """Folders of pictures: what is read, in which order, and what is refused by name."""
 
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -178,6 +179,21 @@ def test_truncated_images_name_the_file(tmp_path: Path, ending: str) -> None:
 def test_damaged_images_load_or_give_an_input_error(data: st.DataObject) -> None:
     ending = data.draw(st.sampled_from(sorted(ENCODED)))
     load_or_input_error(f"x{ending}", data.draw(damaged(ENCODED[ending])), inside="pictures")
+
+
+def test_more_pixels_than_any_training_image_has(tmp_path: Path) -> None:
+    content = bytearray(ENCODED[".bmp"])
+    # Width and height of a BMP file.
+    content[18:26] = (4097).to_bytes(4, "little") + (4096).to_bytes(4, "little")
+    (tmp_path / "a.bmp").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.bmp: .*its size is 4097x4096: allowed are at most"):
+        load_images(str(tmp_path))
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image: .*not an ordinary"):
+        load_images(str(tmp_path))
 
 
 def test_a_folder_in_the_place_of_an_image_is_no_image(tmp_path: Path) -> None:

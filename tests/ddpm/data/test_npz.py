@@ -1,6 +1,7 @@
 """NumPy archives: every layout, every fault by name, and damage at random."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_a_lone_array_under_the_wrong_ending_is_refused() -> None:
     stream = io.BytesIO()
     np.save(stream, IMAGES)
     assert load_or_input_error("lone.npz", stream.getvalue()) is None
+
+
+def test_compression_that_can_promise_anything_is_refused() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive(images=IMAGES))) as plain:
+        content = plain.read("images.npy")
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_BZIP2) as packed:
+        packed.writestr("images.npy", content)
+    assert load_or_input_error("a.npz", stream.getvalue()) is None
 
 
 @given(st.data())

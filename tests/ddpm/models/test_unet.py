@@ -1,3 +1,4 @@
+from hashlib import sha256
 from itertools import product
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ddpm.models.blocks import Attention
 from ddpm.models.initialise import build
 from ddpm.models.unet import UNet, UNetConfig
 
@@ -23,6 +25,8 @@ def configs(draw: st.DrawFn) -> UNetConfig:
         blocks=draw(st.integers(1, 2)),
         attention=tuple(sorted(draw(indices))),
         dropout=draw(st.sampled_from([0.0, 0.3])),
+        classes=draw(st.sampled_from([0, 3])),
+        learned_variance=draw(st.booleans()),
     )
 
 
@@ -48,7 +52,8 @@ def test_output_is_shaped_like_the_input(config: UNetConfig, height: int, width:
     with torch.no_grad():
         start = build(lambda: UNet(config), 3, "cpu").eval()(x, T)
         out = awake(config)(x, T)
-    assert start.shape == out.shape == x.shape
+    outputs = config.image_channels * (2 if config.learned_variance else 1)
+    assert start.shape == out.shape == (2, outputs, height, width)
     assert start.eq(0).all()
     assert out.isfinite().all()
     assert out.ne(0).any()
@@ -95,7 +100,37 @@ def test_odd_sides_are_padded_with_their_edge() -> None:
     rows, columns = [0, 1, 2, 3, 4, 4, 4, 4], [0, 1, 2, 3, 4, 5, 6, 6]
     with torch.no_grad():
         whole = model(x[:, :, rows][:, :, :, columns].contiguous(), T)
-        assert torch.equal(model(x, T), whole[:, :, :5, :7])
+        out = model(x, T)
+    assert torch.equal(out, whole[:, :, :5, :7])
+    assert out.is_contiguous()
+
+
+@pytest.mark.parametrize(("side", "tokens"), [(28, [14, 7]), (32, [16, 8])])
+def test_attention_and_dropout_at_the_sizes_of_known_data(side: int, tokens: list[int]) -> None:
+    config = UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(1, 2), dropout=0.1)
+    model, x, seen = awake(config).train(), images(2, 1, side, side), list[torch.Size]()
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[2:]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        out = model(x, T)
+    assert out.shape == x.shape
+    first, second = ((n, n) for n in tokens)
+    # Down, middle, and two blocks at each resolution on the way up.
+    assert seen == [first, second, second, second, second, first, first]
+    out.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
+
+
+def test_weights_of_configurations_without_classes_stay_those_they_were() -> None:
+    """Names and initial weights, by their checksum before there were classes."""
+    config = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(1,))
+    state = build(lambda: UNet(config), 7, "cpu").state_dict()
+    names = "\n".join(f"{name} {tuple(value.shape)}" for name, value in state.items())
+    values = b"".join(value.numpy().tobytes() for value in state.values())
+    assert sha256(names.encode()).hexdigest()[:16] == "12fc5fa28e73a5b3"
+    assert sha256(values).hexdigest()[:16] == "03ccfd0d2a2c82c6"
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -117,8 +152,9 @@ def test_dropout_acts_in_training_only() -> None:
         ({"channels": 7}, "channels = 7: allowed is an even integer"),
         ({"multipliers": ()}, r"multipliers = \(\): allowed is at least one"),
         ({"multipliers": (1, 0)}, r"multipliers = \(1, 0\)"),
-        ({"attention": (2,)}, r"attention = \(2,\): allowed are indices into the 2 multipliers"),
+        ({"attention": (2,)}, r"attention = \(2,\): allowed is any choice of indices into the 2"),
         ({"attention": (-1,)}, r"attention = \(-1,\)"),
+        ({"classes": -1}, "classes = -1: allowed is 0 for none, or their number"),
         ({"dropout": 1.0}, r"dropout = 1.0: allowed is a probability in \[0, 1\)"),
         ({"dropout": -0.1}, "dropout = -0.1"),
         ({"dropout": float("nan")}, "dropout = nan"),

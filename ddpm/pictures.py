@@ -1,0 +1,61 @@
+"""Pictures on the way: what the network draws while it is being trained."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.data.images import to_levels
+from ddpm.diffusion import GaussianDiffusion
+
+
+def progress_grid(
+    diffusion: GaussianDiffusion,
+    model: nn.Module,
+    shape: Sequence[int],
+    num: int,
+    seed: int,
+    steps: int,
+    *,
+    grey_levels: int,
+) -> Tensor:
+    """Draw a few pictures by DDIM and leave no trace of it.
+
+    The noise is a function of the seed, so that no generator moves and every grid of a run starts
+    from the same noise; dropout and the like are off for as long as it takes. Where the weights are
+    sharded over ranks, every rank must call this.
+
+    Args:
+        diffusion: The process.
+        model: The network, best with its averaged weights.
+        shape: (C, H, W) of a picture.
+        num: How many pictures.
+        seed: Key of the random numbers.
+        steps: Calls of the network; no more than there are levels are made.
+        grey_levels: Number of grey levels, 2..256.
+
+    Returns:
+        uint8 [num, C, H, W] in 0..grey_levels-1, on the CPU. What a network that has diverged
+        leaves undefined is shown in the middle of the range.
+    """
+    first = next(model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    with _evaluation(model):
+        x = diffusion.ddim_sample_loop(
+            model, (num, *shape), seed=seed, steps=min(steps, diffusion.schedule.steps),
+            device=device,
+        )  # fmt: skip
+    return to_levels(torch.nan_to_num(x, nan=0.0).cpu(), grey_levels)
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and each of its parts back into the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

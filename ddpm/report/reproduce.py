@@ -1,0 +1,96 @@
+"""The commands that make a run again, from its configuration."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from ddpm.config import ComputeConfig, OptimiserConfig, RunConfig, ScheduleConfig
+
+
+def commands(config: RunConfig, name: str, evaluation: Mapping[str, Any]) -> list[list[str]]:
+    """Command lines that train the run again under another name, and evaluate it alike.
+
+    Each comes in parts, an option together with its value, quoted for a shell.
+
+    Args:
+        config: The run.
+        name: What the run is called.
+        evaluation: Content of eval.json, empty where there is none.
+    """
+    run = ["--run", f"runs/{name}-again"]
+    lines = [_parts("train", [*run, *train_options(config)])]
+    if evaluation:
+        lines.append(_parts("eval", [*run, *eval_options(config, evaluation)]))
+    return lines
+
+
+def eval_options(config: RunConfig, evaluation: Mapping[str, Any]) -> list[str]:
+    """Options of `ddpm eval` that lead to these scores; what cannot be read is left out."""
+    found = {
+        "num": evaluation.get("num"),
+        "seed": evaluation.get("seed"),
+        "max-images": evaluation.get("test_images"),
+    }
+    options: dict[str, object] = {k: value for k, value in found.items() if isinstance(value, int)}
+    rate, samples, features = (evaluation.get(key) for key in ("ema", "samples", "features"))
+    if isinstance(rate, float) and rate != config.optimiser.ema_decay:
+        options["ema"] = rate
+    if isinstance(samples, str):
+        options = {"samples": samples, **options}
+        options.pop("num", None)
+    extractor = features.get("extractor") if isinstance(features, dict) else None
+    if isinstance(extractor, str):
+        options["features"] = extractor
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def _parts(command: str, words: Sequence[str]) -> list[str]:
+    starts = [i for i, word in enumerate(words) if word.startswith("--")]
+    ends = [*starts[1:], len(words)]
+    options = [words[first:last] for first, last in zip(starts, ends, strict=True)]
+    return [f"ddpm {command}", *(shlex.join(option) for option in options)]
+
+
+def train_options(config: RunConfig) -> list[str]:
+    """Options of `ddpm train` that lead to this configuration, on the same data."""
+    schedule, optimiser, compute = config.schedule, config.optimiser, config.compute
+    options: dict[str, object] = {
+        "data": config.data,
+        "steps": config.steps,
+        "seed": config.seed,
+        "batch-size": config.batch_size,
+        "learning-rate": optimiser.learning_rate,
+        "prediction": config.prediction,
+        "schedule": schedule.kind,
+        "levels": schedule.levels,
+        "channels": config.model.channels,
+        "dropout": config.model.dropout,
+        "threads": config.threads,
+    }
+    if schedule.beta_start != ScheduleConfig.beta_start:
+        options["beta-start"] = schedule.beta_start
+    if schedule.beta_end != ScheduleConfig.beta_end:
+        options["beta-end"] = schedule.beta_end
+    if optimiser.decay != OptimiserConfig.decay:
+        options["decay"] = optimiser.decay
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    flags = ["--skip-broken"] if config.skip_broken else []
+    return [*words, *_averages(optimiser), *_compute(compute), *flags]
+
+
+def _averages(optimiser: OptimiserConfig) -> list[str]:
+    rates = (optimiser.ema_decay, *optimiser.ema_others)
+    if rates == (OptimiserConfig.ema_decay,):
+        return []
+    return [word for rate in rates for word in ("--ema", str(rate))]
+
+
+def _compute(compute: ComputeConfig) -> list[str]:
+    words: list[str] = []
+    for field in fields(compute):
+        value = getattr(compute, field.name)
+        if value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+    return words
