@@ -44,7 +44,7 @@ mutate: $(INSTALLED) ## Break the reference in thousands of ways and count what 
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-browser: $(INSTALLED) ## Test the page in Chromium (apt-get install chromium chromium-driver)
+browser: $(INSTALLED) ## Test the pages in Chromium (apt-get install chromium chromium-driver)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser
 

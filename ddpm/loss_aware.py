@@ -10,6 +10,8 @@ from ddpm.level_words import WORDS, Drawn, check_names, check_place, check_steps
 
 SCRAMBLE = 0x9E3779B1
 """Odd, so that multiplying by it permutes the words."""
+LARGEST = {"squares": torch.finfo(torch.float32).max ** 2, "seen": 1 << 62}
+"""Largest numbers of a history that was written by `tensors`."""
 
 
 class LossAwareLevels:
@@ -107,8 +109,8 @@ class LossAwareLevels:
                     f"{name} has shape {list(given.shape)} and type {given.dtype}: allowed is "
                     f"{list(mine.shape)} of {mine.dtype}"
                 )
-            if not bool((given.isfinite() & (given >= 0)).all()):
-                raise InputError(f"{name}: allowed are finite numbers of at least 0")
+            if not bool(((given >= 0) & (given <= LARGEST[name])).all()):
+                raise InputError(f"{name}: allowed are numbers from 0 to {LARGEST[name]:.4g}")
         self._squares = tensors["squares"].to(self.device, copy=True)
         self._seen = tensors["seen"].to(self.device, copy=True)
         self._ends, self._weights = self._tables()

@@ -83,7 +83,14 @@ def test_the_readme_counts_the_ledger() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/bench.md", "docs/kernels.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/design.md",
+        "docs/bench.md",
+        "docs/kernels.md",
+        "docs/training.md",
+    ],
 )
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document

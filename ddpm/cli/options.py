@@ -28,3 +28,11 @@ DeviceOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.")]
+RanksOption = Annotated[
+    int,
+    typer.Option(
+        help="Processes that share the work, one for each GPU: torchrun starts them, and starts "
+        "them again when one fails.",
+        rich_help_panel=MACHINE,
+    ),
+]

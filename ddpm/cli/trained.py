@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli.options import DeviceOption, RunOption, SeedOption, app
+from ddpm.cli.options import DeviceOption, RanksOption, RunOption, SeedOption, app
+from ddpm.commands.launch import launch
 
 EmaOption = Annotated[
     float | None,
@@ -37,12 +38,14 @@ def sample(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    ranks: RanksOption = 1,
 ) -> None:
     """Draw pictures from a trained model: a PNG grid, and the grey levels in .npz files.
 
     Many pictures are drawn in shards; the same command again goes on where it was stopped, and
     under torchrun its processes share the work.
     """
+    launch(ranks)
     from ddpm.commands.sample import Wanted, sample_run
 
     wanted = Wanted(
@@ -84,9 +87,9 @@ def evaluate(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog="Example: ddpm report runs/digits")
 def report(
-    run: RunOption = Path("runs/digits"),
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")] = Path("runs/digits"),
     out: Annotated[
         Path | None, typer.Option(help="HTML file to write.", show_default="report.html in the run")
     ] = None,

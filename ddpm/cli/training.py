@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli.options import MACHINE, MODEL, SPEED, WATCH, DeviceOption, RunOption, app
+from ddpm.cli.options import (
+    MACHINE,
+    MODEL,
+    SPEED,
+    WATCH,
+    DeviceOption,
+    RanksOption,
+    RunOption,
+    app,
+)
+from ddpm.commands.launch import launch
 
 
 @app.command(epilog="Example: ddpm train --data my-photos --run runs/photos --steps 20000")
@@ -133,8 +143,9 @@ def train(
             help="CPU threads; by default by the size of the work.", rich_help_panel=MACHINE
         ),
     ] = None,
+    ranks: RanksOption = 1,
     parallel: Annotated[
-        str, typer.Option(help="Under torchrun: ddp or fsdp.", rich_help_panel=MACHINE)
+        str, typer.Option(help="How ranks share the network: ddp or fsdp.", rich_help_panel=MACHINE)
     ] = "ddp",
     workers: Annotated[
         int,
@@ -162,6 +173,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model and write checkpoints; Ctrl-C saves and says how to go on."""
+    launch(ranks)
     from ddpm.commands.request import Request, TrainOptions
     from ddpm.commands.train import train_run
 

@@ -19,7 +19,7 @@ from ddpm.commands.request import (
 )
 from ddpm.commands.terminal import console
 from ddpm.config import RunConfig, from_json, to_json
-from ddpm.data.batches import Batches, InMemory, Streamed
+from ddpm.data.batches import Batches, batches_of
 from ddpm.data.images import ImageData
 from ddpm.data.load import canonical_source, open_source
 from ddpm.data.streamed import StreamedData
@@ -109,15 +109,15 @@ def _open(source: str, skip_broken: bool, options: TrainOptions, ranks: Ranks) -
     if data.skipped and ranks.main:
         names = ", ".join(data.skipped[:SKIPPED_SHOWN])
         more = ", ..." if len(data.skipped) > SKIPPED_SHOWN else ""
-        console.print(f"Left out {len(data.skipped):,} broken images: {names}{more}")
+        # A name may hold what a terminal would obey instead of show.
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in names)
+        text = f"Left out {len(data.skipped):,} broken images: {shown}{more}"
+        console.print(text, markup=False, soft_wrap=True)
     return data
 
 
 def _batches(config: RunConfig, data: Data, options: TrainOptions, ranks: Ranks) -> Batches:
-    size, seed = config.batch_size, config.seed
-    if isinstance(data, ImageData):
-        return InMemory(data.train, size, seed, ranks.device)
-    return Streamed(data.train, size, seed, ranks.device, options.workers)
+    return batches_of(data, config.batch_size, config.seed, ranks.device, options.workers)
 
 
 def _calibrated(

@@ -47,14 +47,33 @@ def build_network(
     Raises:
         InputError: the network cannot take such images.
     """
+    check_images(config, image_shape)
     if isinstance(config, MLPConfig):
         return MLP(config, image_shape)
-    check(len(image_shape) == 3, "image_shape", tuple(image_shape), "channels, height, width")
-    channels = image_shape[0]
     if isinstance(config, TransformerConfig):
-        return Transformer(config, channels)
-    check(
-        config.image_channels == channels,
-        "image_channels", config.image_channels, f"{channels}, as in the images",
-    )  # fmt: skip
+        return Transformer(config, image_shape[0])
     return UNet(config)
+
+
+def check_images(
+    config: UNetConfig | MLPConfig | TransformerConfig, image_shape: Sequence[int]
+) -> None:
+    """Refuse images that the network of a configuration cannot take, before it is built.
+
+    Args:
+        config: Which network, and its sizes.
+        image_shape: As in `build_network`.
+
+    Raises:
+        InputError: naming what does not fit.
+    """
+    shape = tuple(image_shape)
+    check(len(shape) > 0 and min(shape) >= 1, "image_shape", shape, "positive sizes")
+    if isinstance(config, MLPConfig):
+        return
+    check(len(shape) == 3, "image_shape", shape, "channels, height, width")
+    if isinstance(config, UNetConfig):
+        check(
+            config.image_channels == shape[0],
+            "image_channels", config.image_channels, f"{shape[0]}, as in the images",
+        )  # fmt: skip

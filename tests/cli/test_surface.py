@@ -10,11 +10,11 @@ SURFACE = {
         "prediction", "schedule", "levels", "beta_start", "beta_end", "channels", "dropout",
         "device", "threads", "checkpoint_every", "decay", "ema", "skip_broken", "precision",
         "compile_network", "channels_last", "checkpoint_activations", "accumulation", "parallel",
-        "workers", "stream", "sample_every", "tracker",
+        "ranks", "workers", "stream", "sample_every", "tracker",
     },
     "sample": {
         "run", "num", "seed", "sampler", "steps", "eta", "out", "device", "ema", "shard_size",
-        "image_format",
+        "image_format", "ranks",
     },
     "eval": {"run", "num", "seed", "max_images", "device", "ema", "samples", "features"},
     "report": {"run", "out"},

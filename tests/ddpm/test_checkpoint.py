@@ -101,7 +101,10 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"self": 1, "step": 2}', "\x00", "[" * 10**5])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "3", '{"self": 1, "step": 2}', "\x00", pytest.param("[" * 10**5, id="deep")],
+)
 def test_a_strange_manifest_is_refused(tmp_path: Path, text: str) -> None:
     folder = checkpoint.save(tmp_path, Checkpoint(1, 0.0, TENSORS), 2)
     (folder / MANIFEST).write_text(text)

@@ -197,8 +197,12 @@ def test_a_history_survives_a_checkpoint() -> None:
         ("more", torch.zeros(1), "tensor more is unknown"),
         ("squares", torch.zeros(STEPS, 4, dtype=torch.float64), r"squares has shape \[10, 4\]"),
         ("squares", torch.zeros(STEPS, 3), r"type torch.float32: allowed is \[10, 3\]"),
-        ("seen", torch.full((STEPS,), -1), "seen: allowed are finite numbers of at least 0"),
-        ("squares", torch.full((STEPS, 3), math.nan, dtype=torch.float64), "squares: allowed"),
+        ("seen", torch.full((STEPS,), -1), "seen: allowed are numbers from 0 to"),
+        ("seen", torch.full((STEPS,), 2**63 - 1), "seen: allowed are numbers from 0 to"),
+        *[
+            ("squares", torch.full((STEPS, 3), value, dtype=torch.float64), "squares: allowed")
+            for value in (math.nan, math.inf, -1.0, 1e78)
+        ],
     ],
 )
 def test_a_damaged_history_is_refused(name: str, value: Tensor | None, message: str) -> None:

@@ -46,32 +46,33 @@ def ranks_of(agent: int) -> list[int]:
     return [process for process, line in found if b"ddpm" in line]
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_been(
-    tmp_path: Path, parallel: str
+    tmp_path: Path,
 ) -> None:
+    """By FSDP, where a rank may be gone in the middle of a checkpoint that all write together."""
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
-    process = torchrun(run, "--parallel", parallel)
+    process = torchrun(run, "--parallel", "fsdp")
     try:
         while len(checkpoints(run / "checkpoints")) < 2:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
         os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=300)
     finally:
         process.kill()
+    # A process that aborts at its end would have made this another number.
     assert process.returncode == 0, output
     assert output.count("Training ") == 2
     assert "from update 0 to" in output
     assert "Trained in" in output
-    code = command_on(2, "train", "--run", str(undisturbed), "--parallel", parallel, *OPTIONS)
+    code = command_on(2, "train", "--run", str(undisturbed), "--parallel", "fsdp", *OPTIONS)
     assert code == [0, 0]
     one, other = (checkpoint.load(p / f"checkpoints/step-{STEPS}") for p in (run, undisturbed))
     assert one.tensors.keys() == other.tensors.keys()
     for part, tensors in one.tensors.items():
         for name, x in tensors.items():
             assert torch.equal(x, other.tensors[part][name]), (part, name)
-    assert (run / f"checkpoints/step-{STEPS}/model").is_dir() == (parallel == "fsdp")
+    assert (run / f"checkpoints/step-{STEPS}/model").is_dir()
 
 
 def test_a_job_goes_on_with_its_own_run_alone(

@@ -38,7 +38,8 @@ def test_a_line_cut_short_by_a_kill_is_dropped_without_a_word(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "line", ["[]", "3", "null", '{"step": "1"}', '{"step": true}', "[" * 10**5]
+    "line",
+    ["[]", "3", "null", '{"step": "1"}', '{"step": true}', pytest.param("[" * 10**5, id="deep")],
 )
 def test_a_line_of_something_else_is_damage(tmp_path: Path, line: str) -> None:
     folder = RunFolder(tmp_path)

@@ -117,9 +117,9 @@ def test_configurations_that_are_refused(text: str, message: str) -> None:
         (UNetConfig(), (3, 8, 8), "image_channels = 1: allowed is 3, as in the images"),
         (UNetConfig(), (1, 8), r"image_shape = \(1, 8\): allowed is channels, height, width"),
         (TransformerConfig(), (8,), r"image_shape = \(8,\): allowed is channels, height, width"),
-        (TransformerConfig(), (0, 8, 8), "channels = 0: allowed is an integer of at least 1"),
-        (MLPConfig(), (), r"shape = \(\): allowed is positive sizes"),
-        (MLPConfig(), (1, 0), r"shape = \(1, 0\): allowed is positive sizes"),
+        (TransformerConfig(), (0, 8, 8), r"image_shape = \(0, 8, 8\): allowed is positive sizes"),
+        (MLPConfig(), (), r"image_shape = \(\): allowed is positive sizes"),
+        (MLPConfig(), (1, 0), r"image_shape = \(1, 0\): allowed is positive sizes"),
     ],
 )
 def test_images_that_a_network_cannot_take(
