@@ -79,7 +79,7 @@ def test_truncated_idx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        (["--levels", "0"], ["levels = 0", "at least 1"]),
+        (["--levels", "0"], ["levels = 0", "1 to 1000000"]),
         (["--schedule", "linear", "--beta-start", "0"], ["beta_start = 0.0", "(0, 1)"]),
         (["--schedule", "linear", "--beta-end", "1.5"], ["beta_end = 1.5", "(0, 1)"]),
         (["--steps", "0"], ["steps = 0", "at least 1"]),
