@@ -20,6 +20,11 @@ Decay = Literal["cosine", "linear", "constant"]
 MOST_LEVELS = 1_000_000
 """Levels of a schedule; more are a slip of the hand, and their tables would fill the memory."""
 
+# More than these are a slip of the hand or of a file, and would take the memory of any machine.
+MOST_IN_A_BATCH = 2**24
+MOST_PIXELS = 2**16
+MOST_THREADS = 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
@@ -154,15 +159,18 @@ class RunConfig:
     """Whether broken images were left out."""
 
     def __post_init__(self) -> None:
-        check(self.steps >= 1, "steps", self.steps, "an integer of at least 1")
+        check(1 <= self.steps < 2**63, "steps", self.steps, "1 to 2^63 - 1")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
-        check(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
+        largest = MOST_IN_A_BATCH
+        check(1 <= self.batch_size <= largest, "batch_size", self.batch_size, f"1 to {largest}")
+        sides = all(1 <= n <= MOST_PIXELS for n in self.image_shape)
+        check(sides, "image_shape", self.image_shape, f"1 to {MOST_PIXELS} each")
         check(self.prediction in TRAINABLE, "prediction", self.prediction, ", ".join(TRAINABLE))
         check(
             self.batch_size % self.compute.accumulation == 0,
             "accumulation", self.compute.accumulation, f"a divisor of the batch, {self.batch_size}",
         )  # fmt: skip
-        check(self.threads >= 1, "threads", self.threads, "an integer of at least 1")
+        check(1 <= self.threads <= MOST_THREADS, "threads", self.threads, f"1 to {MOST_THREADS}")
         check(2 <= self.grey_levels <= 256, "grey_levels", self.grey_levels, "2 to 256")
         check(
             self.model.image_channels == self.image_shape[0],

@@ -273,9 +273,11 @@ def averaged_network(
     Raises:
         InputError: the checkpoint is damaged or belongs to another network.
     """
-    state = checkpoint.load(folder, (part,))
+    state, source = checkpoint.load(folder, (part,)), checkpoint.part_path(folder, part)
     with torch.device("meta"):
         model = config.network()
+    # A configuration that is not the checkpoint's is refused before memory is taken for it.
+    checkpoint.check_fit(model.state_dict(), state.tensors[part], source)
     model.to_empty(device="cpu")
-    checkpoint.restore(model, state.tensors[part], checkpoint.part_path(folder, part))
+    checkpoint.restore(model, state.tensors[part], source)
     return cast(nn.Module, model.to(device).eval())

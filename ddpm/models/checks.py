@@ -6,6 +6,9 @@ from torch import Tensor
 
 from ddpm.errors import check
 
+LARGEST_SIZE = 2**16
+"""Of a layer or a number of layers; larger ones are a slip of the hand, or of a file."""
+
 
 class Shared(Protocol):
     """Fields that every configuration of a network has."""
@@ -28,6 +31,7 @@ def check_shared(config: Shared, *sizes: str) -> None:
     for name in sizes:
         value = getattr(config, name)
         check(value >= 1, name, value, "an integer of at least 1")
+        check(value <= LARGEST_SIZE, name, value, f"at most {LARGEST_SIZE}")
     check(0 <= config.dropout < 1, "dropout", config.dropout, "a probability in [0, 1)")
     check(config.classes >= 0, "classes", config.classes, "0 for none, or their number")
 

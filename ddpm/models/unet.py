@@ -59,6 +59,11 @@ class UNetConfig:
             len(self.multipliers) > 0 and min(self.multipliers) >= 1,
             "multipliers", self.multipliers, "at least one positive integer",
         )  # fmt: skip
+        check(
+            len(self.multipliers) <= 16 and max(self.multipliers) <= 64,
+            "multipliers", self.multipliers, "at most 16 integers of at most 64",
+        )  # fmt: skip
+        check(self.blocks <= 64, "blocks", self.blocks, "at most 64")
         count = len(self.multipliers)
         check(
             all(0 <= i < count for i in self.attention),

@@ -82,16 +82,16 @@ def test_truncated_idx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         (["--levels", "0"], ["levels = 0", "1 to 1000000"]),
         (["--schedule", "linear", "--beta-start", "0"], ["beta_start = 0.0", "(0, 1)"]),
         (["--schedule", "linear", "--beta-end", "1.5"], ["beta_end = 1.5", "(0, 1)"]),
-        (["--steps", "0"], ["steps = 0", "at least 1"]),
+        (["--steps", "0"], ["steps = 0", "1 to"]),
         (["--minutes", "1"], ["steps and minutes", "one of the two"]),
-        (["--batch-size", "0"], ["batch_size = 0", "at least 1"]),
+        (["--batch-size", "0"], ["batch_size = 0", "1 to"]),
         (["--channels", "3"], ["channels = 3", "even"]),
         (["--dropout", "1.5"], ["dropout = 1.5", "[0, 1)"]),
         (["--learning-rate", "-1"], ["learning_rate = -1", "positive"]),
         (["--prediction", "noise"], ["prediction = 'noise'", "eps"]),
         (["--prediction", "mean"], ["prediction = 'mean'", "eps"]),
         (["--schedule", "sigmoid"], ["schedule = 'sigmoid'", "cosine"]),
-        (["--threads", "0"], ["threads = 0", "at least 1"]),
+        (["--threads", "0"], ["threads = 0", "1 to"]),
         (["--checkpoint-every", "0"], ["checkpoint_every = 0", "at least 1"]),
         (["--seed", str(2**63)], ["seed = ", "64-bit"]),
         (["--device", "tpu"], ["device = 'tpu'", "auto, cpu or cuda"]),
@@ -174,7 +174,7 @@ def test_a_broken_configuration(
     content = json.loads(file.read_text())
     content["schedule"]["levels"] = 0
     file.write_text(json.dumps(content))
-    names = [str(file), "schedule", "levels = 0", "at least 1"]
+    names = [str(file), "schedule", "levels = 0", "1 to 1000000"]
     refused(capfd, tmp_path, "sample", "--run", tmp_path / "r", names=names)
 
 

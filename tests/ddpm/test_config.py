@@ -55,7 +55,8 @@ def changed(path: str, value: object) -> bytes:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("steps", 0), ("steps", "many"), ("steps", None), ("batch_size", 0), ("threads", 0),
+        ("steps", 0), ("steps", "many"), ("steps", None), ("batch_size", 0),
+        ("batch_size", 2**25), ("threads", 0), ("threads", 5000), ("image_shape", [1, 2**17, 8]),
         ("seed", 2**63), ("grey_levels", 1), ("grey_levels", 257), ("prediction", "noise"),
         ("variance", "small"), ("image_shape", [1, 4]), ("model.image_channels", 3),
         ("unknown", 1), ("schedule.levels", 0), ("schedule.kind", "sigmoid"),
