@@ -42,7 +42,7 @@ def quick(command: str) -> list[str]:
     if arguments[0] == "verify":
         few = "--accuracy" in arguments or any(word[0].isupper() for word in arguments)
         return [*arguments, "--examples", "2", *([] if few else ["K-60"])]
-    if arguments[0] == "figures":
+    if arguments[0] in ("figures", "report"):
         return arguments
     if arguments[0] == "bench":
         little = ["--only", "normals", "--rounds", "1", "--no-compile"]

@@ -47,7 +47,7 @@ def prepared(
         # A generator of its own, because the loader would draw from the one of all.
         generator=torch.Generator().manual_seed(0),
     )
-    with _own_handler(signal.SIGCHLD):
+    with _own_handler(signal.SIGCHLD), _held(signal.SIGINT):
         results = iter(loader)
     try:
         for result in results:
@@ -107,6 +107,19 @@ def _own_handler(number: signal.Signals) -> Iterator[None]:
     # Only the main thread may set handlers, in Python as in the loader.
     if before is not None and current_thread() is main_thread():
         signal.signal(number, before)
+
+
+@contextmanager
+def _held(number: signal.Signals) -> Iterator[None]:
+    """Let a signal wait until the block is left.
+
+    Processes that begin in it let it wait for ever, also before they come to ignore it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts(_: int) -> None:

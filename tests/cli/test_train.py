@@ -78,7 +78,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, undisturbed: Path) -
 
 def test_two_processes_never_train_one_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start("train", "--run", run, *OPTIONS)
+    # So many updates that it is still at work when the second one has started.
+    process = start("train", "--run", run, *OPTIONS, "--steps", "1000000")
     try:
         while not (run / "config.json").exists():
             assert process.poll() is None, process.communicate()[0]

@@ -15,7 +15,7 @@ from ddpm.checkpoint import checkpoints
 from tests.cli.command import SMALL, everything_below, run_here
 from tests.distributed.together import command_on, free_port
 
-STEPS = 60
+STEPS = 30
 OPTIONS = ["--steps", str(STEPS), "--device", "cpu", "--checkpoint-every", "10", *SMALL]
 
 
@@ -53,13 +53,15 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_been(
     run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     process = torchrun(run, "--parallel", "fsdp")
     try:
-        while len(checkpoints(run / "checkpoints")) < 2:
+        while not checkpoints(run / "checkpoints"):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
         os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
         output, _ = process.communicate(timeout=300)
     finally:
-        process.kill()
+        # The agent, and it alone, can end the ranks, which have sessions of their own.
+        process.terminate()
+        process.wait(60)
     # A process that aborts at its end would have made this another number.
     assert process.returncode == 0, output
     assert output.count("Training ") == 2

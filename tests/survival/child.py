@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -87,6 +88,10 @@ def _command(arguments: list[str], log: Path, watch: Watch | None, fault: Fault)
     if fault.file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_bytes, fault.file_bytes))
     if fault.powerless and os.geteuid() == 0:
+        # The home of root is not theirs, and matplotlib would say so.
+        home = Path(tempfile.mkdtemp())
+        home.chmod(0o777)
+        os.environ["MPLCONFIGDIR"] = str(home)
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
