@@ -153,10 +153,10 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pred: Tensor, given: Loss) -> Tensor:
-        ctx.given = given
+        ctx.given, ctx.whole = given, squared_errors.whole_errors(given)
         # The numbers must not change until the gradient is taken; torch sees to that.
         ctx.save_for_backward(pred, given.x0, given.noise, given.t, given.weight)
-        return squared_errors.losses(given)
+        return squared_errors.losses(given, ctx.whole)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -168,7 +168,7 @@ class _Recorded(torch.autograd.Function):
             tables = (given.signal, given.sigma)
             rest = (pred, x0, noise, t, *tables, weight, seed, step, sample, prediction)
             return _dispatched_gradient(grad.contiguous(), *rest), None
-        return squared_errors.gradient(grad, given), None
+        return squared_errors.gradient(grad, given, ctx.whole), None
 
 
 _record = eager.recorder(_Recorded)

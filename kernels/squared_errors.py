@@ -93,8 +93,18 @@ def is_plain(given: Loss) -> bool:
     )
 
 
-def losses(given: Loss) -> Tensor:
-    """Give the losses for checked arguments, of as many samples at a time as fit a cache."""
+def losses(given: Loss, whole: Errors | None = None) -> Tensor:
+    """Give the losses for checked arguments, of as many samples at a time as fit a cache.
+
+    Args:
+        given: the arguments.
+        whole: what `whole_errors` gave, where it has been asked already.
+    """
+    if whole is not None:
+        out = torch.empty_like(given.weight)
+        if not _squares().losses(whole, out):
+            checks.check_range("t", given.t, given.signal.shape[0])
+        return out
     if compiled.ready():
         squares, out = _squares(), torch.zeros_like(given.weight)
         for rows, errors in _errors(given):
@@ -105,9 +115,12 @@ def losses(given: Loss) -> Tensor:
     return torch.cat(sums).mul_(_shares(given)) if sums else torch.zeros_like(given.weight)
 
 
-def gradient(grad: Tensor, given: Loss) -> Tensor:
+def gradient(grad: Tensor, given: Loss, whole: Errors | None = None) -> Tensor:
     """Give the gradient of pred for checked arguments, with grad [B] that of the losses."""
     out = torch.empty_like(given.pred)
+    if whole is not None:
+        _squares().gradient(whole, grad, out)
+        return out
     if compiled.ready():
         squares = _squares()
         for rows, errors in _errors(given):
@@ -134,21 +147,28 @@ def _squares() -> ModuleType:
     return squares
 
 
-def _errors(given: Loss) -> Iterable[tuple[slice | None, Errors]]:
-    """Give what the compiled loops read, all at once where it is there in float32."""
+def whole_errors(given: Loss) -> Errors | None:
+    """Give what the compiled loops read, where all of it is there in float32."""
     pred, x0, noise, t, signal, sigma, weight, *_, prediction = given
-    score = prediction == "score"
     source = x0 if prediction == "x0" else noise
     clean = x0 if prediction == "v" else None
     if source is not None and compiled.fit(pred, source, clean):
-        return ((None, (pred, source, clean, t, signal, sigma, weight, score)),)
-    return _parted_errors(given, source, clean, score)
+        return pred, source, clean, t, signal, sigma, weight, prediction == "score"
+    return None
 
 
-def _parted_errors(
-    given: Loss, source: Tensor | None, clean: Tensor | None, score: bool
-) -> Iterator[tuple[slice | None, Errors]]:
-    """Give the same for some samples at a time, whose noise is drawn where source is None."""
+def _errors(given: Loss) -> Iterable[tuple[slice | None, Errors]]:
+    """Give what the compiled loops read, all at once or a few samples at a time."""
+    whole = whole_errors(given)
+    return _parted_errors(given) if whole is None else ((None, whole),)
+
+
+def _parted_errors(given: Loss) -> Iterator[tuple[slice | None, Errors]]:
+    """Give the same for some samples at a time, whose noise is drawn where it is not given."""
+    prediction = given.prediction
+    score = prediction == "score"
+    source = given.x0 if prediction == "x0" else given.noise
+    clean = given.x0 if prediction == "v" else None
     if source is None:
         draw = drawing(given.pred, *checks.check_drawable(given.seed, given.step, given.sample))
     for rows in parts(given.pred):
