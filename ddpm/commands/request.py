@@ -19,10 +19,10 @@ from ddpm.data.streamed import StreamedData
 from ddpm.errors import InputError, check
 from ddpm.models.unet import UNetConfig
 from ddpm.predictions import canonical
+from ddpm.trainer import PARALLEL
 
 Data = ImageData | StreamedData
 
-PARALLEL = ("ddp", "fsdp")
 TRACKERS = ("wandb", "trackio")
 
 
