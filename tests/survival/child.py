@@ -1,18 +1,19 @@
 """`ddpm` in a process forked from one that has imported torch: a real process, quickly begun."""
 
+import ctypes
 import multiprocessing
 import os
 import resource
 import signal
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 
-NOBODY = 65534
+CAPABILITIES_VERSION = 0x20080522
+"""The layout of `capset(2)` with two words a set, from linux/capability.h."""
 TOUCHING = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree"}
 """Python's audit events of calls that change or read a folder."""
 
@@ -88,19 +89,21 @@ def _command(arguments: list[str], log: Path, watch: Watch | None, fault: Fault)
     if fault.file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_bytes, fault.file_bytes))
     if fault.powerless and os.geteuid() == 0:
-        # The home of root is not theirs, and matplotlib would say so.
-        home = Path(tempfile.mkdtemp())
-        home.chmod(0o777)
-        os.environ["MPLCONFIGDIR"] = str(home)
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        _drop_capabilities()
     if watch is not None:
         _observe(watch, fault)
     from ddpm.cli import main
 
     sys.argv = ["ddpm", *arguments]
     main()
+
+
+def _drop_capabilities() -> None:
+    """Let root obey the modes of files, as the same user: Python itself may lie in root's home."""
+    header, nothing = (ctypes.c_uint32 * 2)(CAPABILITIES_VERSION, 0), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(header, nothing) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _observe(watch: Watch, fault: Fault) -> None:
