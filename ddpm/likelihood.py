@@ -12,6 +12,7 @@ from ddpm.diffusion import GaussianDiffusion, Model
 from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
+from ddpm.samplers import fixed_variance
 
 NATS_PER_BIT = math.log(2)
 BATCH = 128
@@ -48,12 +49,17 @@ def prior_bits(diffusion: GaussianDiffusion, x_start: Tensor) -> float:
 
 
 def level_bits(
-    diffusion: GaussianDiffusion, model: Model, x_start: Tensor, t: int, seed: int
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    t: int,
+    seed: int,
+    labels: Tensor | None = None,
 ) -> float:
     """One draw of the KL between the true and the estimated step from level t, in bits/dim.
 
-    Both have the posterior's variance, so the KL is half the drop of the SNR times the squared
-    error of the clean image.  V-eq6, T-eq3, K-66.
+    Sources: V-eq6, T-eq3, K-66, G-44, L-2.12. Where the variance is learned, so are both laws'
+    differences in it; otherwise the estimate enters by its squared error alone.
 
     Args:
         diffusion: The process.
@@ -61,9 +67,22 @@ def level_bits(
         x_start: Clean images [B, ...]; image i is sample i of the evaluation noise.
         t: Level, in 2..T.
         seed: Key of the evaluation noise.
+        labels: int64 [B], the classes of the images, or None.
     """
-    error = (_estimate(diffusion, model, x_start, t, seed) - x_start).double().square().mean()
-    return float(diffusion.schedule.snr_drop[t] * error) / 2 / NATS_PER_BIT
+    if diffusion.learned != "none":
+        return _learned_bits(diffusion, model, x_start, t, seed, labels)
+    estimate = _estimate(diffusion, model, x_start, t, seed, labels)
+    error = float((estimate - x_start).double().square().mean())
+    drop = float(diffusion.schedule.snr_drop[t])
+    level = torch.tensor(t)
+    _, _, posterior = diffusion.schedule.posterior(level - 1, level)
+    chosen = fixed_variance(
+        diffusion.schedule, level - 1, level, diffusion.variance, diffusion.error
+    )
+    # With r = chosen / posterior the KL is (log r + 1 / r - 1 + drop error / r) / 2.
+    ratio = float(chosen / posterior)
+    width = math.log(ratio) + 1 / ratio - 1
+    return (width + drop * error / ratio) / 2 / NATS_PER_BIT
 
 
 def decoder_bits(
@@ -72,20 +91,32 @@ def decoder_bits(
     x_start: Tensor,
     *,
     levels: int,
-    std: float,
+    std: float | None,
     seed: int,
+    labels: Tensor | None = None,
 ) -> float:
     """One draw of -log p(x_0 | x_1) in bits/dim: a discretised Gaussian around the estimate.
 
-    Sources: L-2.10, K-63, V-eq3. The standard deviation is a parameter of the model.
+    Sources: L-2.10, K-63, V-eq3. The standard deviation is a parameter of the model, or where the
+    variance is learned that of the network, with `std` None.
     """
-    mean = _estimate(diffusion, model, x_start, 1, seed)
+    if diffusion.learned != "none":
+        return _learned_bits(diffusion, model, x_start, 1, seed, labels)
+    if std is None:
+        raise ValueError("std = None: allowed with a fixed variance is a positive number")
+    mean = _estimate(diffusion, model, x_start, 1, seed, labels)
     return -float(discretised_log_likelihood(x_start, mean, std, levels).mean()) / NATS_PER_BIT
 
 
 def fit_decoder_std(
-    diffusion: GaussianDiffusion, model: Model, x_start: Tensor, *, levels: int, seed: int
-) -> float:
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    *,
+    levels: int,
+    seed: int,
+    labels: Tensor | None = None,
+) -> float | None:
     """Standard deviation of the decoder that is most likely on the given (training) images.
 
     Args:
@@ -94,11 +125,15 @@ def fit_decoder_std(
         x_start: Clean training images [B, ...].
         levels: Number of grey levels.
         seed: Key of the evaluation noise.
+        labels: int64 [B], the classes of the images, or None.
 
     Returns:
-        The best of 60 geometrically spaced values around sqrt(1 - alpha_bar_1), within 4 percent.
+        The best of 60 geometrically spaced values around sqrt(1 - alpha_bar_1), within 4 percent;
+        None where the network tells the variance itself.
     """
-    mean = _estimate(diffusion, model, x_start, 1, seed)
+    if diffusion.learned != "none":
+        return None
+    mean = _estimate(diffusion, model, x_start, 1, seed, labels)
     centre = float(diffusion.schedule.sigma[1])
     grid = [centre * 10 ** (-1 + 1.5 * i / 59) for i in range(60)]
     scores = [float(discretised_log_likelihood(x_start, mean, s, levels).mean()) for s in grid]
@@ -112,8 +147,9 @@ def calc_bpd_loop(
     x_start: Tensor,
     *,
     levels: int,
-    decoder_std: float,
+    decoder_std: float | None,
     seed: int = 0,
+    labels: Tensor | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Yield (t, bits/dim) for t = T, ..., 2 (KL terms) and last (1, decoder).
 
@@ -122,12 +158,16 @@ def calc_bpd_loop(
         model: The network.
         x_start: Clean images [B, ...] in [-1, 1], on the grey levels.
         levels: Number of grey levels of the data.
-        decoder_std: Standard deviation of the decoder.
+        decoder_std: Standard deviation of the decoder; None where the variance is learned.
         seed: Key of the evaluation noise, one draw per image and level.
+        labels: int64 [B], the classes of the images, or None.
     """
     for t in range(diffusion.schedule.steps, 1, -1):
-        yield t, level_bits(diffusion, model, x_start, t, seed)
-    yield 1, decoder_bits(diffusion, model, x_start, levels=levels, std=decoder_std, seed=seed)
+        yield t, level_bits(diffusion, model, x_start, t, seed, labels)
+    last = decoder_bits(
+        diffusion, model, x_start, levels=levels, std=decoder_std, seed=seed, labels=labels
+    )
+    yield 1, last
 
 
 def collect(prior: float, terms: Sequence[tuple[int, float]]) -> Bound:
@@ -142,16 +182,64 @@ def collect(prior: float, terms: Sequence[tuple[int, float]]) -> Bound:
 
 @torch.no_grad()
 def _estimate(
-    diffusion: GaussianDiffusion, model: Model, x_start: Tensor, t: int, seed: int
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    t: int,
+    seed: int,
+    labels: Tensor | None,
 ) -> Tensor:
     """Clean images that the network sees in one draw of x_t, not clipped."""
+    parts = [
+        diffusion.predict_xstart(draw.output, draw.x_t, draw.level)
+        for draw in _draws(diffusion, model, x_start, t, seed, labels)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _learned_bits(
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    t: int,
+    seed: int,
+    labels: Tensor | None,
+) -> float:
+    """One draw of the bound's term of level t where the network gives the variance, in bits/dim."""
+    loss, terms = diffusion.loss, []
+    for draw in _draws(diffusion, model, x_start, t, seed, labels):
+        nats = loss.bound_terms(draw.output.contiguous(), draw.x_start, draw.noise, draw.level)
+        terms.append(nats.double())
+    return float(torch.cat(terms).mean()) / NATS_PER_BIT
+
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """Some images, one draw of their noisy versions, and what the network makes of it."""
+
+    x_start: Tensor
+    noise: Tensor
+    x_t: Tensor
+    level: Tensor
+    output: Tensor
+
+
+def _draws(
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    t: int,
+    seed: int,
+    labels: Tensor | None,
+) -> Iterator[_Draw]:
     key = Key.of(seed, range(len(x_start)), step=t, device=x_start.device)
-    parts = []
     for first in range(0, len(x_start), BATCH):
-        x, sample = x_start[first : first + BATCH], key.sample[first : first + BATCH]
+        part = slice(first, first + BATCH)
+        x, sample = x_start[part], key.sample[part]
         shape = list(x.shape[1:])
         noise = normal(key.seed, key.step, sample, Stream.EVALUATION_NOISE, shape, torch.float32)
         level = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
         x_t = diffusion.q_sample(x, level, noise)
-        parts.append(diffusion.predict_xstart(model(x_t, level), x_t, level))
-    return torch.cat(parts)
+        known = {} if labels is None else {"labels": labels[part]}
+        yield _Draw(x, noise, x_t, level, model(x_t, level, **known))

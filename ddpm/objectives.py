@@ -37,8 +37,9 @@ class Loss:
             result, float64 [T + 1]. The bound has no other weight than its own.
         objective: "simple", the weighted squared error of the prediction, where the variance is
             fixed. Where it is learned "hybrid", which adds bound_rate T times the term of the bound
-            as a function of the variance alone, or "vlb", T times that term as a function of both.
-            None is "simple" or "hybrid".
+            as a function of the variance alone. "vlb" is T times the term of the bound; where the
+            variance is fixed, its decoder has a density in place of probabilities, see "snr_drop"
+            of `weight_table`. None is "simple" or "hybrid".
         bound_rate: Share lambda of the bound in the hybrid loss, at least 0.
         grey_levels: Number of grey levels of the images on [-1, 1], for the term of level 1.
 
@@ -63,11 +64,7 @@ class Loss:
         self._share = 1.0 if self.objective == "vlb" else bound_rate
         self._simple = 0.0 if self.objective == "vlb" else 1.0
         self._steps = schedule.steps
-        weight = None
-        if not isinstance(weighting, str):
-            weight = _check_weights(weighting, schedule.steps)
-        elif weighting != "simple":
-            weight = weight_table(schedule, prediction, weighting)
+        weight = self._weights(schedule, weighting)
         bound = None
         if self.learned != "none" and prediction in TRAINABLE:
             signed = variance == "learned_range"
@@ -77,6 +74,24 @@ class Loss:
         weight, bound = (None if x is None else x.float() for x in (weight, bound))
         host = Tables(schedule.signal, schedule.sigma, weight, bound)
         self._on = {torch.device("cpu"): host}
+
+    def _weights(self, schedule: Schedule, weighting: str | Tensor) -> Tensor | None:
+        """Weight of the squared error by level, float64 [T + 1], or None for ones."""
+        named = isinstance(weighting, str)
+        if self.objective == "vlb" and not (named and weighting == "simple"):
+            raise ValueError(
+                f"weighting = {weighting if named else 'a table'}: allowed with objective 'vlb' is "
+                "'simple', because the bound has no weight but its own"
+            )
+        if not isinstance(weighting, str):
+            return _check_weights(weighting, schedule.steps)
+        if self.objective == "vlb" and self.learned == "none":
+            if self.prediction not in TRAINABLE:
+                return None
+            return weight_table(schedule, self.prediction, "snr_drop") * schedule.steps
+        if weighting == "simple":
+            return None
+        return weight_table(schedule, self.prediction, weighting)
 
     def tables(self, device: torch.device) -> Tables:
         """The tables on a device, copied there once; call it before a graph is captured there."""
@@ -140,9 +155,31 @@ class Loss:
         )  # fmt: skip
         return loss
 
+    def bound_terms(self, output: Tensor, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The bound's term of each sample, float32 [B] in nats per dimension.  G-45, L-2.12, K-63.
+
+        Args:
+            output: What the network returned, [B, 2 C, ...].
+            x_start: Clean images [B, ...].
+            noise: Standard normal noise like x_start.
+            t: Levels, int64 [B], in 1..T.
+
+        Raises:
+            ValueError: the variance is not learned, or an argument is unfit.
+        """
+        table = self.tables(x_start.device).bound
+        if table is None:
+            raise ValueError("the variance is fixed: allowed is one that the network predicts")
+        zero, one = (torch.full((len(t),), value, device=t.device) for value in (0.0, 1.0))
+        loss, _, _ = variational_loss(
+            output, x_start, noise, t, table, zero, one, None, None, None,
+            self.prediction, self.learned, False,
+        )  # fmt: skip
+        return loss
+
 
 def _objective(objective: Objective | None, learned: bool) -> Objective:
-    allowed: tuple[Objective, ...] = ("hybrid", "vlb") if learned else ("simple",)
+    allowed: tuple[Objective, ...] = ("hybrid", "vlb") if learned else ("simple", "vlb")
     if objective is None:
         return allowed[0]
     if objective not in allowed:

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from ddpm.predictions import TRAINABLE, Prediction, check_prediction
 from ddpm.schedule import Schedule
 
-Weighting = Literal["simple", "snr_drop", "min_snr", "p2", "truncated"]
+Weighting = Literal["simple", "eps", "snr_drop", "min_snr", "p2", "truncated"]
 """Names of the weightings; see `weight_table`."""
 
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
@@ -36,6 +36,7 @@ def weight_table(
     The weightings are, as factors of the squared error of x_0 unless said otherwise:
 
     - "simple": 1 for the error of the prediction itself;
+    - "eps": 1 for the error of eps, whatever is predicted;
     - "snr_drop": half of SNR(t - 1) - SNR(t), the variational bound: with errors averaged over the
       elements the loss is its term of level t in nats per dimension. At level 1, where the drop is
       infinite, it is 1 / (2 s2), from the density of a Gaussian decoder: s2 is the posterior's
@@ -68,6 +69,8 @@ def weight_table(
     log_snr = schedule.log_snr[1:]
     if weighting == "simple":
         log_weight = torch.zeros_like(log_snr)
+    elif weighting == "eps":
+        log_weight = _log_eps_to(prediction, log_snr)
     elif weighting == "p2":
         below = torch.logaddexp(log_snr, log_snr.new_tensor(math.log(k)))
         log_weight = _log_eps_to(prediction, log_snr) - gamma * below

@@ -16,7 +16,7 @@ from .chain import Chain, Levels, checked_levels
 from .parameterisations import Prediction
 from .posterior import posterior_coefficients
 
-Weighting = Literal["simple", "snr_drop", "min_snr", "p2", "truncated"]
+Weighting = Literal["simple", "eps", "snr_drop", "min_snr", "p2", "truncated"]
 
 
 def decoder_variance(chain: Chain) -> float:
@@ -37,7 +37,8 @@ def clean_weight(weighting: Weighting, chain: Chain, t: Levels, gamma: float, k:
 
     Half the drop of the SNR for "snr_drop", the variational bound, and 1 / (2 s2) with the
     decoder's variance at level 1; min(SNR, gamma) for "min_snr"; max(SNR, 1) for "truncated";
-    SNR / (k + SNR)^gamma for "p2", which is 1 / (k + SNR)^gamma for the error of eps.
+    SNR / (k + SNR)^gamma for "p2", which is 1 / (k + SNR)^gamma for the error of eps; SNR for
+    "eps", which is 1 for that error.
 
     Args:
         weighting: name of the weighting, not "simple", which weighs no error of x_0.
@@ -51,6 +52,8 @@ def clean_weight(weighting: Weighting, chain: Chain, t: Levels, gamma: float, k:
     """
     level = _noisy(chain, t)
     snr = chain.snr[level]
+    if weighting == "eps":
+        return np.asarray(snr)
     if weighting == "min_snr":
         return np.asarray(np.minimum(snr, gamma))
     if weighting == "truncated":

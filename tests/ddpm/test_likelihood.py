@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,64 @@ def test_terms_of_the_exact_network_against_quadrature(prediction: str) -> None:
         assert abs(bits - mean) < 4.5 * math.sqrt(variance / count) + 1e-6
         seen.append(t)
     assert seen == [6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("variance", ["beta", "learned", "learned_sigmoid"])
+def test_terms_of_other_variances_against_quadrature(variance: Any) -> None:
+    """Both laws are integrated: their variances differ, and so may their means."""
+    schedule, raw, count = Schedule.log_snr_linear(4, 4.0, -4.0), 0.4, 20_000
+    learned = variance != "beta"
+    diffusion = GaussianDiffusion(schedule, "x0", variance, grey_levels=5)
+    plain = GaussianDiffusion(schedule, "x0")
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        guess = exact_network(plain)(x, t)
+        return torch.cat([guess, torch.full_like(guess, raw)], dim=1) if learned else guess
+
+    chain = Chain(schedule.beta[1:].numpy())
+    std = float(schedule.sigma[1]) if not learned else None
+    got = dict(calc_bpd_loop(diffusion, network, pixels(count), levels=5, decoder_std=std))
+    for t in (2, 4):
+        a, _, s2 = posterior_coefficients(chain, t - 1, t)
+        beta, share = float(schedule.beta[t]), 1 / (1 + math.exp(-raw))
+        chosen = {
+            "beta": beta,
+            "learned": beta**raw * s2 ** (1 - raw),
+            "learned_sigmoid": s2 + share * (beta - s2),
+        }[variance]
+
+        def kl(x: Array, guess: Array, a: Array = a, s2: Array = s2, p: float = chosen) -> Array:
+            return kl_isotropic(a * x[..., None], s2, a * guess[..., None], p)
+
+        mean, spread = averages(chain, t, kl)
+        assert abs(got[t] - mean) < 4.5 * math.sqrt(spread / count) + 1e-6
+    if learned:
+        reverse = diffusion.p_mean_variance(network, torch.zeros(1, 1), torch.tensor([1]))
+        deviation = float(reverse.variance.sqrt())
+        mean, spread = averages(
+            chain, 1, lambda x, guess: -decoder_log_likelihood(x, guess, deviation, 5)
+        )
+        assert abs(got[1] - mean) < 4.5 * math.sqrt(spread / count) + 1e-6
+
+
+def test_fixed_variance_needs_a_deviation_and_a_learned_one_has_it() -> None:
+    diffusion = GaussianDiffusion(Schedule.cosine(3), "x0")
+    with pytest.raises(ValueError, match="std = None: allowed with a fixed variance"):
+        list(calc_bpd_loop(diffusion, lambda x, _: x, pixels(20), levels=5, decoder_std=None))
+    learned = GaussianDiffusion(Schedule.cosine(3), "x0", "learned")
+    assert fit_decoder_std(learned, lambda x, _: x, pixels(20), levels=5, seed=0) is None
+
+
+def test_labels_reach_the_network_with_their_images() -> None:
+    diffusion, x0 = GaussianDiffusion(Schedule.cosine(3), "x0"), torch.rand(300, 1) * 2 - 1
+    seen: list[Tensor] = []
+
+    def network(x: Tensor, _: Tensor, labels: Tensor) -> Tensor:
+        seen.append(labels)
+        return x
+
+    list(calc_bpd_loop(diffusion, network, x0, levels=5, decoder_std=0.1, labels=torch.arange(300)))
+    assert torch.equal(torch.cat(seen), torch.arange(300).repeat(3))
 
 
 def test_bound_lies_above_the_truth_and_closes_in() -> None:
@@ -190,6 +249,7 @@ def test_decoder_deviation_is_the_most_likely(factor: float, rng: np.random.Gene
         return -float(decoder_log_likelihood(0.0, residual, math.exp(log_std), 257).mean())
 
     best = optimize.minimize_scalar(loss, bounds=(-8, 2), method="bounded").x
+    assert got is not None
     assert abs(math.log(got) - best) < math.log(1.04)
 
 

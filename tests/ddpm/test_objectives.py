@@ -149,6 +149,18 @@ def test_rates_and_objectives() -> None:
     assert torch.equal(losses(), losses(bound_rate=0.001, objective="hybrid"))
 
 
+def test_bound_of_a_fixed_variance_is_its_weighting_times_the_levels() -> None:
+    schedule, t = Schedule.cosine(5), torch.tensor([1, 4])
+    x0, output = torch.randn(2, 2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    def losses(**options: Any) -> Tensor:
+        diffusion = GaussianDiffusion(schedule, "v", **options)
+        return diffusion.training_losses(lambda *_: output, x0, t, key=Key.of(1, [0, 1]))
+
+    want = 5 * losses(weighting="snr_drop")
+    torch.testing.assert_close(losses(objective="vlb"), want, rtol=1e-6, atol=0)
+
+
 def test_tables_are_copied_once() -> None:
     loss = GaussianDiffusion(Schedule.cosine(3), "v", "learned", weighting="min_snr").loss
     tables, device = loss.tables(torch.device("cpu")), torch.device("cpu")
@@ -159,7 +171,15 @@ def test_tables_are_copied_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "vlb"}, r"objective = 'vlb': allowed with a fixed variance is simple"),
+        ({"objective": "hybrid"}, r"objective = 'hybrid': allowed with a fixed variance is simple"),
+        (
+            {"objective": "vlb", "weighting": "p2"},
+            r"weighting = p2: allowed with objective 'vlb' is 'simple'",
+        ),
+        (
+            {"objective": "vlb", "weighting": torch.zeros(4).double()},
+            r"weighting = a table: allowed with objective 'vlb' is 'simple'",
+        ),
         (
             {"objective": "simple", "variance": "learned"},
             r"objective = 'simple': allowed with a learned variance is hybrid or vlb",

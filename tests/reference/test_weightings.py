@@ -84,6 +84,7 @@ def test_weighted_error_of_any_prediction(
     of_eps = predict_eps("x0", estimate, x_t, chain, t) - predict_eps("x0", x0, x_t, chain, t)
     want = {
         "simple": square,
+        "eps": float((of_eps**2).sum()),
         "min_snr": (snr if snr < gamma else gamma) * error,
         "truncated": (snr if snr > 1 else 1) * error,
         "p2": float((of_eps**2).sum()) / (k + snr) ** gamma,
@@ -103,7 +104,7 @@ def test_decoder_variance_is_that_of_the_first_posterior(steps: Array) -> None:
 
 def test_weights_at_zero_snr() -> None:
     chain = Chain([0.5, 1.0])
-    want = {"simple": 1, "snr_drop": 0.5, "min_snr": 0, "p2": 0, "truncated": 1}
+    want = {"simple": 1, "eps": 0, "snr_drop": 0.5, "min_snr": 0, "p2": 0, "truncated": 1}
     for prediction in ("x0", "v"):
         for weighting in get_args(Weighting):
             got = prediction_weight(prediction, weighting, chain, 2, 2.0, 1.0)
