@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ddpm.commands.request import Request, make_config
+from ddpm.commands.defaults import make_config
+from ddpm.commands.request import Request
 from ddpm.data.load import load_images
 from ddpm.trainer import Trainer
 
@@ -58,12 +59,8 @@ def trainer() -> Trainer:
 def profile(subject: Trainer, monkeypatch: Any) -> dict[str, float]:
     """Median milliseconds of an update and of the network inside it."""
     clocked = Clocked(subject.model)
-    losses = subject.diffusion.training_losses
-    monkeypatch.setattr(
-        subject.diffusion,
-        "training_losses",
-        lambda _, *given, **rest: losses(clocked, *given, **rest),
-    )
+    losses = subject.process.losses
+    monkeypatch.setattr(subject.process, "losses", lambda _, batch: losses(clocked, batch))
     ended: list[float] = []
     backward = Tensor.backward
 

@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import nn
 
+from ddpm.discrete.process import Transition
 from ddpm.errors import InputError, check
-from ddpm.models.unet import UNet, UNetConfig
+from ddpm.level_samplers import LevelSampling
+from ddpm.models.network import NetworkConfig, build_network
+from ddpm.models.unet import UNetConfig
+from ddpm.objectives import Objective
 from ddpm.predictions import TRAINABLE, Prediction
-from ddpm.samplers import FixedVariance
+from ddpm.processes.choose import check_combination, network_shape
+from ddpm.samplers import FixedVariance, LearnedVariance
 from ddpm.schedule import Schedule, ScheduleKind
+from ddpm.weightings import WEIGHTINGS, Weighting
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Decay = Literal["cosine", "linear", "constant"]
+TrainedVariance = Literal[FixedVariance, LearnedVariance]
+ProcessKind = Literal["gaussian", "discrete", "vae"]
+PriorKind = Literal["standard", "data"]
 MOST_LEVELS = 1_000_000
 """Levels of a schedule; more are a slip of the hand, and their tables would fill the memory."""
 
@@ -32,8 +42,8 @@ class ScheduleConfig:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    kind: ScheduleKind = "log_snr_linear"
-    """Shape of the schedule."""
+    kind: ScheduleKind | Literal["learned"] = "log_snr_linear"
+    """Shape of the schedule; a learned one begins as log_snr_linear and keeps its ends."""
     levels: int = 500
     """Number of levels T."""
     log_snr_max: float = 9.2
@@ -44,22 +54,65 @@ class ScheduleConfig:
     """First of the thousand betas, for linear."""
     beta_end: float = 0.02
     """Last of the thousand betas, for linear."""
+    zero_terminal_snr: bool = False
+    """Whether the last level is changed to keep no signal at all."""
 
     def __post_init__(self) -> None:
         check(1 <= self.levels <= MOST_LEVELS, "levels", self.levels, f"1 to {MOST_LEVELS}")
         self.build()
 
     def build(self) -> Schedule:
-        """The schedule.
+        """The schedule, or where it is learned the one that it begins with.
 
         Raises:
             ValueError: a field is out of range.
         """
         if self.kind == "linear":
-            return Schedule.linear(self.levels, self.beta_start, self.beta_end)
-        if self.kind == "cosine":
-            return Schedule.cosine(self.levels)
-        return Schedule.log_snr_linear(self.levels, self.log_snr_max, self.log_snr_min)
+            found = Schedule.linear(self.levels, self.beta_start, self.beta_end)
+        elif self.kind == "cosine":
+            found = Schedule.cosine(self.levels)
+        else:
+            found = Schedule.log_snr_linear(self.levels, self.log_snr_max, self.log_snr_min)
+        return found.with_zero_terminal_snr() if self.zero_terminal_snr else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What the network is trained for; see `ddpm.objectives.Loss`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Objective | None = None
+    """simple, hybrid or vlb; None for simple with a fixed variance, hybrid with a learned one."""
+    weighting: Weighting = "simple"
+    """Weight of the squared error by level, see `ddpm.weightings.weight_table`."""
+    bound_rate: float = 0.001
+    """Share of the bound in the hybrid loss."""
+
+    def __post_init__(self) -> None:
+        allowed = get_args(Objective)
+        check(self.kind is None or self.kind in allowed, "objective", self.kind, ", ".join(allowed))
+        check(self.weighting in WEIGHTINGS, "weighting", self.weighting, ", ".join(WEIGHTINGS))
+        rate = self.bound_rate
+        check(0 <= rate < math.inf, "bound_rate", rate, "a finite number of at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscreteConfig:
+    """Diffusion of grey levels; the number of levels T is that of the schedule."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    transition: Transition = "absorbing"
+    """What becomes of a grey level: a mask (absorbing), or another one (uniform)."""
+    auxiliary: float = 0.001
+    """Share of the cross-entropy of the clean image in the loss."""
+
+    def __post_init__(self) -> None:
+        allowed = get_args(Transition)
+        check(self.transition in allowed, "transition", self.transition, " or ".join(allowed))
+        rate = self.auxiliary
+        check(0 <= rate < math.inf, "auxiliary", rate, "a finite number of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +196,25 @@ class RunConfig:
     """Images in an update."""
     threads: int = 1
     """Threads on a CPU; a sum depends on how it is shared out."""
+    process: ProcessKind = "gaussian"
+    """Which family of models; fields of another family keep their defaults."""
     prediction: Prediction = "eps"
     """What the network outputs."""
-    variance: FixedVariance = "posterior"
+    variance: TrainedVariance = "posterior"
     """Variance of the reverse steps."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What the network is trained for."""
+    level_sampling: LevelSampling = "uniform"
+    """How training draws levels."""
+    label_dropout: float = 0.1
+    """Share of the labels that training hides, so that the network knows both; with classes."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The noise schedule."""
-    model: UNetConfig = field(default_factory=UNetConfig)
+    prior: PriorKind = "standard"
+    """What the noise ends as: standard normal, or with the mean and the variances of the data."""
+    discrete: DiscreteConfig = field(default_factory=DiscreteConfig)
+    """How grey levels change, for discrete."""
+    model: NetworkConfig = field(default_factory=UNetConfig)
     """Sizes of the network."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """How the weights are updated."""
@@ -172,14 +237,23 @@ class RunConfig:
         )  # fmt: skip
         check(1 <= self.threads <= MOST_THREADS, "threads", self.threads, f"1 to {MOST_THREADS}")
         check(2 <= self.grey_levels <= 256, "grey_levels", self.grey_levels, "2 to 256")
+        allowed = get_args(LevelSampling)
         check(
-            self.model.image_channels == self.image_shape[0],
-            "image_channels", self.model.image_channels, f"{self.image_shape[0]}, as in the images",
+            self.level_sampling in allowed,
+            "level_sampling", self.level_sampling, ", ".join(allowed),
         )  # fmt: skip
+        check(0 <= self.label_dropout < 1, "label_dropout", self.label_dropout, "[0, 1)")
+        check_combination(self)
 
-    def network(self) -> UNet:
+    @property
+    def classes(self) -> int:
+        """Number of classes that the network knows; 0 for none."""
+        return getattr(self.model, "classes", 0)
+
+    def network(self) -> nn.Module:
         """The network, with torch's own initial weights."""
-        return UNet(self.model)
+        shape, outputs = network_shape(self)
+        return build_network(self.model, shape, outputs, self.grey_levels)
 
 
 def log_snr_end(grey_levels: int) -> float:

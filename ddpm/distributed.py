@@ -72,6 +72,15 @@ class Ranks:
             dist.all_reduce(summed, group=self._group(summed))
         return summed
 
+    def gathered(self, x: Tensor) -> Tensor:
+        """The tensors of all ranks, which have one shape, one after the other."""
+        if self.world == 1:
+            return x
+        parts = [torch.empty_like(x) for _ in range(self.world)]
+        with _named_failure():
+            dist.all_gather(parts, x.contiguous(), group=self._group(x))
+        return torch.cat(parts)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank."""
         return flag if self.world == 1 else bool(self.total(torch.tensor(int(flag))))

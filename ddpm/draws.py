@@ -1,4 +1,4 @@
-"""Levels, noise and dropout of every update, as functions of (seed, update, row of the batch)."""
+"""Noise, dropout and hidden labels of every update, as functions of (seed, update, row)."""
 
 import math
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from torch import Tensor
 from ddpm.config import RunConfig
 from ddpm.kernels.philox import normals, words
 from ddpm.kernels.streams import Stream
-from ddpm.keys import Key, draw_levels
+from ddpm.keys import Key
 
 DRAWN_AT_A_TIME = 64
-"""Updates whose levels and dropout seeds are drawn together, because one draw costs as much."""
+"""Updates whose small draws are made together, because one draw costs as much."""
 NOISE_VALUES = 1 << 16
 """Values of noise that are drawn together for the same reason; a quarter of a megabyte."""
 
@@ -45,17 +45,21 @@ class Draws:
         self.has_dropout = dropout
         self.own = own or slice(0, config.batch_size)
 
-    def levels(self, update: int, rows: slice) -> Tensor:
-        """Levels of some rows of an update, int64 [rows].
+    def labels(self, update: int, rows: slice, labels: Tensor) -> Tensor:
+        """Labels of some rows, a share of them hidden so that the network learns both.
 
         Args:
             update: Number of the update, from 0.
             rows: Which rows of the global batch, start and stop given.
+            labels: Their classes, int64 [rows].
+
+        Returns:
+            int64 [rows], K for those that are hidden.
         """
-        size, total = self.config.batch_size, self.config.schedule.levels
-        block, place = divmod(update, DRAWN_AT_A_TIME)
-        table = _level_table(self.config.seed, size, total, block)
-        return table[place, rows].to(self.device)
+        size, place = self.config.batch_size, update % DRAWN_AT_A_TIME
+        word = _label_words(self.config.seed, size, update // DRAWN_AT_A_TIME)[place, rows]
+        hidden = word < int(self.config.label_dropout * 2**32)
+        return labels.masked_fill(hidden.to(labels.device), self.config.classes)
 
     def noise(self, update: int, rows: slice) -> Tensor | None:
         """Noise of some rows where keeping it is better than drawing it twice: on a CPU.
@@ -89,12 +93,12 @@ class Draws:
 
 
 @lru_cache(maxsize=2)
-def _level_table(seed: int, size: int, total: int, block: int) -> Tensor:
-    """Levels of consecutive updates [DRAWN_AT_A_TIME, size]."""
+def _label_words(seed: int, size: int, block: int) -> Tensor:
+    """Words that hide the labels of consecutive updates [DRAWN_AT_A_TIME, size]."""
     steps = torch.arange(block * DRAWN_AT_A_TIME, (block + 1) * DRAWN_AT_A_TIME)
     sample = torch.arange(size).repeat(DRAWN_AT_A_TIME)
-    key = Key(torch.tensor(seed), steps.repeat_interleave(size), sample)
-    return draw_levels(key, total).view(DRAWN_AT_A_TIME, size)
+    drawn = words(torch.tensor(seed), steps.repeat_interleave(size), sample, Stream.LABEL, 1)
+    return drawn.view(DRAWN_AT_A_TIME, size)
 
 
 @lru_cache(maxsize=1)

@@ -71,8 +71,8 @@ def level_bits(
     """
     if diffusion.learned != "none":
         return _learned_bits(diffusion, model, x_start, t, seed, labels)
-    estimate = _estimate(diffusion, model, x_start, t, seed, labels)
-    error = float((estimate - x_start).double().square().mean())
+    guess = estimate(diffusion, model, x_start, t, seed, labels)
+    error = float((guess - x_start).double().square().mean())
     drop = float(diffusion.schedule.snr_drop[t])
     level = torch.tensor(t)
     _, _, posterior = diffusion.schedule.posterior(level - 1, level)
@@ -104,7 +104,7 @@ def decoder_bits(
         return _learned_bits(diffusion, model, x_start, 1, seed, labels)
     if std is None:
         raise ValueError("std = None: allowed with a fixed variance is a positive number")
-    mean = _estimate(diffusion, model, x_start, 1, seed, labels)
+    mean = estimate(diffusion, model, x_start, 1, seed, labels)
     return -float(discretised_log_likelihood(x_start, mean, std, levels).mean()) / NATS_PER_BIT
 
 
@@ -133,7 +133,7 @@ def fit_decoder_std(
     """
     if diffusion.learned != "none":
         return None
-    mean = _estimate(diffusion, model, x_start, 1, seed, labels)
+    mean = estimate(diffusion, model, x_start, 1, seed, labels)
     centre = float(diffusion.schedule.sigma[1])
     grid = [centre * 10 ** (-1 + 1.5 * i / 59) for i in range(60)]
     scores = [float(discretised_log_likelihood(x_start, mean, s, levels).mean()) for s in grid]
@@ -181,7 +181,7 @@ def collect(prior: float, terms: Sequence[tuple[int, float]]) -> Bound:
 
 
 @torch.no_grad()
-def _estimate(
+def estimate(
     diffusion: GaussianDiffusion,
     model: Model,
     x_start: Tensor,
@@ -189,7 +189,7 @@ def _estimate(
     seed: int,
     labels: Tensor | None,
 ) -> Tensor:
-    """Clean images that the network sees in one draw of x_t, not clipped."""
+    """Clean images that the network sees in one draw of x_t, not clipped; arguments as above."""
     parts = [
         diffusion.predict_xstart(draw.output, draw.x_t, draw.level)
         for draw in _draws(diffusion, model, x_start, t, seed, labels)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.data.images import to_levels
-from ddpm.diffusion import GaussianDiffusion
+from ddpm.keys import Key
+from ddpm.processes.base import Sampler, Trained
 
 
 def progress_grid(
-    diffusion: GaussianDiffusion,
+    trained: Trained,
     model: nn.Module,
     shape: Sequence[int],
     num: int,
@@ -20,17 +21,17 @@ def progress_grid(
     *,
     grey_levels: int,
 ) -> Tensor:
-    """Draw a few pictures by DDIM and leave no trace of it.
+    """Draw a few pictures by the quickest sampler and leave no trace of it.
 
     The noise is a function of the seed, so that no generator moves and every grid of a run starts
     from the same noise; dropout and the like are off for as long as it takes. Where the weights are
     sharded over ranks, every rank must call this.
 
     Args:
-        diffusion: The process.
-        model: The network, best with its averaged weights.
+        trained: The model.
+        model: Its network, best with its averaged weights.
         shape: (C, H, W) of a picture.
-        num: How many pictures.
+        num: How many pictures; where there are classes, of each in turn.
         seed: Key of the random numbers.
         steps: Calls of the network; no more than there are levels are made.
         grey_levels: Number of grey levels, 2..256.
@@ -41,11 +42,12 @@ def progress_grid(
     """
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
+    key = Key.of(seed, range(num), device=device)
+    sampler = Sampler(name=trained.samplers[-1], steps=min(steps, trained.levels))
+    labels = torch.arange(num, device=device) % trained.classes if trained.classes else None
     with _evaluation(model):
-        x = diffusion.ddim_sample_loop(
-            model, (num, *shape), seed=seed, steps=min(steps, diffusion.schedule.steps),
-            device=device,
-        )  # fmt: skip
+        for state in trained.sample((num, *shape), key, sampler, labels):
+            x = state.x
     return to_levels(torch.nan_to_num(x, nan=0.0).cpu(), grey_levels)
 
 

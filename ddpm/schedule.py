@@ -103,10 +103,7 @@ class Schedule:
         # What a step adds to log(1 - alpha_bar) and takes from log(alpha_bar) both lower the SNR.
         gained = torch.log1p(beta[1:] * log_alpha_bar[:-1].exp() / noise[:-1])
         log_snr = log_alpha_bar - noise.log()
-        # The sum of the steps knows their differences best, and the logarithms each value.
-        by_steps, remainder = _prefix_sums(torch.cat([log_snr[:1], kept[1:] - gained]))
-        rounding = torch.where(log_snr.isfinite(), by_steps - log_snr + remainder, 0.0)
-        return Schedule(_with_clean(log_snr), torch.cat([rounding.new_zeros(1), rounding]))
+        return Schedule(_with_clean(log_snr), _rounding(log_snr, gained - kept[1:]))
 
     @staticmethod
     def from_log_alpha_bar(log_alpha_bar: Tensor) -> "Schedule":
@@ -163,6 +160,38 @@ class Schedule:
         log_curve = 2 * torch.log(torch.cos(angle).clamp_min(torch.finfo(torch.float64).tiny))
         beta = -torch.expm1(torch.diff(log_curve))
         return Schedule.from_betas(beta.clamp(max=max_beta))
+
+    def with_zero_terminal_snr(self) -> "Schedule":
+        """The same levels with no signal left at the last: it is pure noise, as samplers start.
+
+        With c = sqrt(alpha_bar) level t gets c_1 (c_t - c_T) / (c_1 - c_T), after Lin et al.,
+        "Common diffusion noise schedules and sample steps are flawed" (2024), equation (11) there:
+        level 1 keeps its SNR, and the amplitudes between keep their proportions. Steps t - 1 to t
+        keep the share c'_t / c'_(t-1) = 1 - lost(t-1, t) / lost(t-1, T), where lost(s, t) is
+        1 - c_t / c_s, so that nothing here subtracts nearly equal numbers.
+
+        Returns:
+            A schedule with log-SNR -inf at level T; this one where it has that already.
+        """
+        last, t = torch.tensor(self.steps), torch.arange(1, self.steps)
+        if bool(self.log_snr[-1].isneginf()):
+            return self
+        left = self._lost(t, last)
+        # A level keeps the share left / left_1 of its amplitude; this is one minus that share.
+        gone = (self._kept(t, last) * self._lost(torch.ones_like(t), t) / left[:1])[1:]
+        share = left[1:] / left[:1]
+        log_snr = self.log_snr[1:-1].clone()
+        risen = log_snr[1:] + torch.log(gone * (1 + share))
+        log_snr[1:] += 2 * share.log() - torch.logaddexp(torch.zeros_like(risen), risen)
+        # How far each step falls: what it takes from log(alpha_bar), adds to log(1 - alpha_bar).
+        lost = self._lost(t[:-1], t[1:]) / left[:-1]
+        kept = self._kept(t[:-1], t[1:]) * left[1:] / left[:-1]
+        taken = -2 * torch.where(lost < 0.5, torch.log1p(-lost), kept.log())
+        fresh = log_snr[:-1] + torch.log(lost * (2 - lost))
+        added = torch.logaddexp(torch.zeros_like(fresh), fresh)
+        silent = log_snr.new_full((1,), -math.inf)
+        rounding = torch.cat([_rounding(log_snr, taken + added), log_snr.new_zeros(1)])
+        return Schedule(_with_clean(torch.cat([log_snr, silent])), rounding)
 
     @property
     def steps(self) -> int:
@@ -230,16 +259,23 @@ class Schedule:
         Returns:
             Three float64 tensors; exactly (1, 0, 0) at s = 0.
         """
-        fall = self.fall(s, t)
-        fresh, noise_t = -torch.expm1(-fall), self.one_minus_alpha_bar[t]
+        fresh = -torch.expm1(-self.fall(s, t))
         signal_s, noise_s = self.alpha_bar[s].sqrt(), self.one_minus_alpha_bar[s]
-        # This is alpha_bar_t / alpha_bar_s, also where both are too small for a float64.
-        shrink = (self.alpha_bar[t] + noise_t * torch.exp(-fall)).sqrt()
-        return signal_s * fresh, shrink * noise_s / noise_t, noise_s * fresh
+        shrink = self._kept(s, t)
+        return signal_s * fresh, shrink * noise_s / self.one_minus_alpha_bar[t], noise_s * fresh
 
     def step_beta(self, s: Tensor, t: Tensor) -> Tensor:
         """Noise 1 - alpha_bar_t / alpha_bar_s added between levels s < t, float64.  K-8."""
         return -torch.expm1(-self.fall(s, t)) * self.one_minus_alpha_bar[t]
+
+    def _kept(self, s: Tensor, t: Tensor) -> Tensor:
+        """Square root of alpha_bar_t / alpha_bar_s, also where both are too small for a float64."""
+        noise = self.one_minus_alpha_bar[t]
+        return (self.alpha_bar[t] + noise * torch.exp(-self.fall(s, t))).sqrt()
+
+    def _lost(self, s: Tensor, t: Tensor) -> Tensor:
+        """One minus that square root."""
+        return self.step_beta(s, t) / (1 + self._kept(s, t))
 
 
 def _check_steps(steps: int) -> None:
@@ -261,6 +297,18 @@ def _prefix_sums(terms: Tensor) -> tuple[Tensor, Tensor]:
         stride *= 2
     rounded = total + error
     return rounded, torch.where(rounded.isfinite(), error - (rounded - total), 0.0)
+
+
+def _rounding(log_snr: Tensor, falls: Tensor) -> Tensor:
+    """What rounding took from the log-SNRs of levels 1..T, given their T - 1 differences.
+
+    Returns:
+        float64 [T + 1], 0 at level 0 and where the log-SNR is infinite.
+    """
+    # The sum of the steps knows their differences best, and the logarithms each value.
+    by_steps, remainder = _prefix_sums(torch.cat([log_snr[:1], -falls]))
+    rounding = torch.where(log_snr.isfinite(), by_steps - log_snr + remainder, 0.0)
+    return torch.cat([rounding.new_zeros(1), rounding])
 
 
 def _with_clean(log_snr: Tensor) -> Tensor:

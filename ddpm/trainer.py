@@ -1,30 +1,32 @@
 """The training loop: a generator of records over a state that can be saved at any step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddpm import checkpoint, saving
+from ddpm.averaged import PROCESS, ema_part, has_dropout
 from ddpm.compute import Compute
 from ddpm.config import RunConfig
 from ddpm.data.batches import Batches, InMemory
-from ddpm.data.images import to_float
-from ddpm.diffusion import GaussianDiffusion
 from ddpm.distributed import ALONE, AgreedError, Ranks
 from ddpm.draws import Draws
 from ddpm.dropout import share_dropout
 from ddpm.ema import Ema
-from ddpm.errors import check
+from ddpm.errors import InputError, check
+from ddpm.level_samplers import LevelSampler, level_sampler
 from ddpm.models.initialise import build
 from ddpm.moments import empty_moments, load_moments, moments
 from ddpm.parallel import clip_gradient, local, placed_like, replicate, shard
+from ddpm.processes.base import Batch, Process
+from ddpm.processes.choose import process_of
 from ddpm.rates import learning_rate
 
 PARALLEL = ("ddp", "fsdp")
@@ -39,7 +41,8 @@ class Record:
         loss: Mean loss of the global batch, float32 0-d, the same on every rank.
         gradient_norm: Norm of the gradient before clipping, float32 0-d, the same on every rank.
         learning_rate: Learning rate of the update.
-        losses: Loss of each image that this rank saw, float32 [rows].
+        losses: Loss of each image that this rank saw, before any weight that levels have for being
+            drawn more often or less often than others, float32 [rows].
         levels: Their levels, int64 [rows], in 1..T.
     """
 
@@ -63,7 +66,8 @@ class Trainer:
 
     Args:
         config: The run.
-        batches: The training images, or all of them as uint8 [N, C, H, W].
+        batches: The training images, or all of them as uint8 [N, C, H, W]; for a network with
+            classes they come with labels.
         device: Where to train.
         ranks: This process among those that train together; each has a trainer.
         parallel: How ranks share the network: "ddp" for all of it on each, "fsdp" for a part each.
@@ -88,15 +92,21 @@ class Trainer:
         self.config, self.device, self.ranks = config, device, ranks
         self.parts = config.compute.accumulation
         self.sharded = parallel == "fsdp" and ranks.world > 1
+        learned = config.schedule.kind == "learned"
+        check(not (self.sharded and learned), "parallel", parallel, "ddp with a learned schedule")
         if isinstance(batches, Tensor):
             batches = InMemory(batches, config.batch_size, config.seed, device)
         self.batches: Batches = batches
-        self.diffusion = GaussianDiffusion(
-            config.schedule.build(), config.prediction, config.variance
-        )
+        self.process: Process = process_of(config)
+        self.process.fit(self._first_images)
+        self.level_sampler = level_sampler(config.level_sampling, self.process.levels, device)
+        self.weighted = config.level_sampling == "loss_aware"
+        self.labelled = config.classes > 0
+        known = not self.labelled or self.batches.labels(0, slice(0, 0)) is not None
+        check(known, "model.classes", config.classes, "0 for images without labels")
         self.compute = Compute(config.compute, device)
         self.draws = Draws(
-            config, device, dropout=model is not None or config.model.dropout > 0, own=self._rows()
+            config, device, dropout=model is not None or has_dropout(config), own=self._rows()
         )
         self._build(model)
         rates = (config.optimiser.ema_decay, *config.optimiser.ema_others)
@@ -135,9 +145,11 @@ class Trainer:
         for average in self.averages.values():
             average.update(self.model)
         self.step += 1
-        losses = torch.cat([part[0] for part in parts])
+        losses, levels, weights = (torch.cat(column) for column in zip(*parts, strict=True))
         loss = self.ranks.mean(losses.mean())
-        levels = torch.cat([part[1] for part in parts])
+        if self.weighted:
+            losses = losses / weights
+            self.level_sampler.observe(self.ranks.gathered(levels), self.ranks.gathered(losses))
         return Record(self.step, loss, norm.detach(), rate, losses, levels)
 
     def save(self, folder: Path) -> Path:
@@ -169,8 +181,14 @@ class Trainer:
             average.load(state.tensors[part], checkpoint.part_path(folder, part))
             average.updates = state.step
         load_moments(self.optimiser, state.tensors["optimiser"])
-        if "compute" in own:
-            self.compute.load(state.tensors["compute"], checkpoint.part_path(folder, "compute"))
+        loaders: dict[str, Callable[[Mapping[str, Tensor], Path], None]] = {
+            "compute": self.compute.load,
+            "levels": partial(_load, self.level_sampler),
+            PROCESS: partial(_load, self.process),
+        }
+        for part, load in loaders.items():
+            if part in own:
+                load(state.tensors[part], checkpoint.part_path(folder, part))
         self.step, self.seconds = state.step, state.seconds
 
     @contextmanager
@@ -193,7 +211,10 @@ class Trainer:
         config, parts = self.config, self.parts * self.ranks.world
         # FSDP moves to the device what it leaves of each weight.
         home = torch.device("cpu") if self.sharded else self.device
-        model = build(config.network, config.seed, home) if model is None else model.to(home)
+        if model is None:
+            model = build(lambda: self.process.trainable(config.network()), config.seed, home)
+        else:
+            model = self.process.trainable(model).to(home)
         self._part_number = share_dropout(model, parts, self.device) if parts > 1 else None
         self.model = self.compute.prepare(model, sharded=self.sharded)
         self._replicated: DistributedDataParallel | None = None
@@ -203,19 +224,34 @@ class Trainer:
             self._replicated = replicate(self.model, self.ranks)
         self.network = self.compute.compiled(self._replicated or self.model)
 
-    def _part(self, number: int, index: int) -> tuple[Tensor, Tensor]:
-        """Add the gradient of one part of an update and return its losses and levels."""
+    def _part(self, number: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the gradient of one part of an update; its losses, levels and weights."""
         rows = self._rows(index, index + 1)
         if self._part_number is not None:
             self._part_number.fill_(self.ranks.rank * self.parts + index)
-        x_start = to_float(self.batches.at(number, rows), self.config.grey_levels)
-        t, noise = self.draws.levels(number, rows), self.draws.noise(number, rows)
-        key = self.draws.key(number, rows) if noise is None else None
+        batch, weight = self._batch(number, rows)
         with self._summed(index):
             with self.draws.dropout(number):
-                losses = self.diffusion.training_losses(self.network, x_start, t, noise, key=key)
+                losses = self.process.losses(self.network, batch)
             self.compute.backward(losses.mean() / self.parts if self.parts > 1 else losses.mean())
-        return losses.detach(), t
+        return losses.detach(), batch.t, weight
+
+    def _batch(self, number: int, rows: slice) -> tuple[Batch, Tensor]:
+        """Some rows of an update, and the weights of their levels."""
+        config = self.config
+        drawn = self.level_sampler.draw(config.seed, number, rows, config.batch_size)
+        labels = self.batches.labels(number, rows) if self.labelled else None
+        if labels is not None:
+            labels = self.draws.labels(number, rows, labels)
+        batch = Batch(
+            images=self.batches.at(number, rows),
+            t=drawn.t,
+            weight=drawn.weight if self.weighted else None,
+            noise=self.draws.noise(number, rows),
+            key=self.draws.key(number, rows),
+            labels=labels,
+        )
+        return batch, drawn.weight
 
     def _rows(self, first: int = 0, last: int | None = None) -> slice:
         """Rows of the global batch in parts first..last-1 of this rank, in all of them at first."""
@@ -235,8 +271,27 @@ class Trainer:
         """Every part of a checkpoint, the tensors themselves; of a sharded network their shards."""
         averages = {part: average.tensors() for part, average in self.averages.items()}
         parts = {"model": self.model.state_dict(), **averages, "optimiser": optimiser}
-        scaling = self.compute.tensors()
-        return {**parts, "compute": scaling} if scaling else parts
+        others = {
+            "compute": self.compute.tensors(),
+            "levels": self.level_sampler.tensors(),
+            PROCESS: self.process.tensors(),
+        }
+        return {**parts, **{part: tensors for part, tensors in others.items() if tensors}}
+
+    def _first_images(self, most: int) -> Tensor:
+        """At most so many training images in the order of training, uint8 [N, C, H, W]."""
+        size = self.config.batch_size
+        updates = -(-min(most, self.batches.count) // size)
+        parts = [self.batches.at(update, slice(0, size)) for update in range(updates)]
+        return torch.cat(parts)[: min(most, self.batches.count)]
+
+
+def _load(holder: Process | LevelSampler, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Hand over tensors of a checkpoint, whose file is named where they do not fit."""
+    try:
+        holder.load(tensors)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def check_divisible(config: RunConfig, ranks: Ranks) -> None:
@@ -252,32 +307,3 @@ def check_divisible(config: RunConfig, ranks: Ranks) -> None:
             f"batch_size = {config.batch_size}: allowed is a multiple of {parts}, for "
             f"{ranks.world} ranks with {accumulation} part(s) each"
         )
-
-
-def ema_part(config: RunConfig, rate: float) -> str:
-    """Name of the part of a checkpoint that holds the average with some rate."""
-    return "ema" if rate == config.optimiser.ema_decay else f"ema-{rate}"
-
-
-def averaged_network(
-    config: RunConfig, folder: Path, device: torch.device, part: str = "ema"
-) -> nn.Module:
-    """The averaged network of a checkpoint, in evaluation mode.
-
-    Args:
-        config: The run.
-        folder: The checkpoint.
-        device: Where the network lives.
-        part: Which average, see `ema_part`.
-
-    Raises:
-        InputError: the checkpoint is damaged or belongs to another network.
-    """
-    state, source = checkpoint.load(folder, (part,)), checkpoint.part_path(folder, part)
-    with torch.device("meta"):
-        model = config.network()
-    # A configuration that is not the checkpoint's is refused before memory is taken for it.
-    checkpoint.check_fit(model.state_dict(), state.tensors[part], source)
-    model.to_empty(device="cpu")
-    checkpoint.restore(model, state.tensors[part], source)
-    return cast(nn.Module, model.to(device).eval())

@@ -15,3 +15,4 @@ class Stream(IntEnum):
     DROPOUT = 6
     EVALUATION_NOISE = 7
     WEIGHTS = 8
+    LABEL = 9

@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 
 MODEL = "Model and training, fit for the data if not given"
+NETWORK = "Network"
+PRESETS = "digits, fashion-mnist, cifar10 or imagenet64"
 SPEED = "Speed and memory"
 MACHINE = "Machine"
 WATCH = "Keeping and watching"
@@ -36,3 +38,19 @@ RanksOption = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+
+
+def sizes(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Integers out of a text such as 1,2,2; an empty one is none of them.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        from ddpm.errors import InputError
+
+        raise InputError(f"{option} = {text!r}: allowed are integers, such as 1,2,2") from None

@@ -24,6 +24,14 @@ def sample(
         int | None, typer.Option(help="Network calls per picture; default all levels.")
     ] = None,
     eta: Annotated[float, typer.Option(help="For ddim: 0 is deterministic, 1 ancestral.")] = 0.0,
+    label: Annotated[
+        int | None,
+        typer.Option(help="Class of all pictures.", show_default="each class in turn"),
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(help="How strongly to follow the class: 0 ignores it, above 1 exaggerates."),
+    ] = 1.0,
     ema: EmaOption = None,
     shard_size: Annotated[
         int, typer.Option(help="Pictures in a file; more of them make a folder of such files.")
@@ -47,11 +55,12 @@ def sample(
     """
     launch(ranks)
     from ddpm.commands.sample import Wanted, sample_run
+    from ddpm.processes.base import Sampler
 
+    chosen = Sampler(name=sampler, steps=steps, eta=eta, guidance=guidance, label=label)
     wanted = Wanted(
-        num=num, seed=seed, sampler=sampler, steps=steps, eta=eta, ema=ema, shard_size=shard_size,
-        format=image_format,
-    )  # fmt: skip
+        num=num, seed=seed, sampler=chosen, ema=ema, shard_size=shard_size, format=image_format
+    )
     sample_run(run, wanted, out=out, device=device)
 
 

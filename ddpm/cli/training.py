@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
+from ddpm.cli import models
 from ddpm.cli.options import (
     MACHINE,
-    MODEL,
     SPEED,
     WATCH,
     DeviceOption,
     RanksOption,
     RunOption,
     app,
+    sizes,
 )
 from ddpm.commands.launch import launch
 
@@ -41,65 +42,40 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Key of every random number.", show_default="0")
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images in an update.", show_default="by size", rich_help_panel=MODEL),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate.", show_default="by size", rich_help_panel=MODEL)
-    ] = None,
-    prediction: Annotated[
-        str | None,
-        typer.Option(
-            help="What the network outputs: eps (the noise), x0 (the clean image), v or score.",
-            show_default="eps",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="How noise grows: log_snr_linear, cosine or linear.",
-            show_default="log_snr_linear",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    levels: Annotated[
-        int | None,
-        typer.Option(help="Number of noise levels T.", show_default="500", rich_help_panel=MODEL),
-    ] = None,
-    beta_start: Annotated[
-        float | None,
-        typer.Option(help="First beta of linear.", show_default="0.0001", rich_help_panel=MODEL),
-    ] = None,
-    beta_end: Annotated[
-        float | None,
-        typer.Option(help="Last beta of linear.", show_default="0.02", rich_help_panel=MODEL),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        typer.Option(help="Width of the U-Net.", show_default="by size", rich_help_panel=MODEL),
-    ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="Of the U-Net.", show_default="0.1", rich_help_panel=MODEL)
-    ] = None,
-    decay: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the learning rate: cosine, linear or constant.",
-            show_default="cosine",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    ema: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Decay of the averaged weights; again for more averages, the first is used "
-            "unless another is asked for.",
-            show_default="0.999",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    batch_size: models.BatchSizeOption = None,
+    learning_rate: models.LearningRateOption = None,
+    preset: models.PresetOption = None,
+    process: models.ProcessOption = None,
+    prediction: models.PredictionOption = None,
+    schedule: models.ScheduleOption = None,
+    levels: models.LevelsOption = None,
+    beta_start: models.BetaStartOption = None,
+    beta_end: models.BetaEndOption = None,
+    zero_terminal_snr: models.ZeroTerminalSnrOption = None,
+    variance: models.VarianceOption = None,
+    objective: models.ObjectiveOption = None,
+    weighting: models.WeightingOption = None,
+    bound_rate: models.BoundRateOption = None,
+    level_sampling: models.LevelSamplingOption = None,
+    prior: models.PriorOption = None,
+    transition: models.TransitionOption = None,
+    auxiliary: models.AuxiliaryOption = None,
+    conditional: models.ConditionalOption = None,
+    label_dropout: models.LabelDropoutOption = None,
+    network: models.NetworkOption = None,
+    channels: models.ChannelsOption = None,
+    multipliers: models.MultipliersOption = None,
+    blocks: models.BlocksOption = None,
+    attention: models.AttentionOption = None,
+    patch: models.PatchOption = None,
+    width: models.WidthOption = None,
+    depth: models.DepthOption = None,
+    heads: models.HeadsOption = None,
+    hidden: models.HiddenOption = None,
+    latent: models.LatentOption = None,
+    dropout: models.DropoutOption = None,
+    decay: models.DecayOption = None,
+    ema: models.EmaOption = None,
     skip_broken: Annotated[
         bool | None,
         typer.Option("--skip-broken", help="Leave out images that cannot be read, and count them."),
@@ -179,8 +155,15 @@ def train(
 
     request = Request(
         data=data, steps=steps, minutes=minutes, seed=seed, batch_size=batch_size,
-        learning_rate=learning_rate, prediction=prediction, schedule=schedule, levels=levels,
-        beta_start=beta_start, beta_end=beta_end, channels=channels, dropout=dropout,
+        learning_rate=learning_rate, preset=preset, process=process, prediction=prediction,
+        variance=variance, objective=objective, weighting=weighting, bound_rate=bound_rate,
+        schedule=schedule, levels=levels, level_sampling=level_sampling, beta_start=beta_start,
+        beta_end=beta_end, zero_terminal_snr=zero_terminal_snr, prior=prior,
+        transition=transition, auxiliary=auxiliary, conditional=conditional,
+        label_dropout=label_dropout, network=network, channels=channels,
+        multipliers=sizes("multipliers", multipliers), blocks=blocks,
+        attention=sizes("attention", attention), patch=patch, width=width, depth=depth,
+        heads=heads, hidden=sizes("hidden", hidden), latent=latent, dropout=dropout,
         threads=threads, decay=decay, ema=tuple(ema or ()), skip_broken=skip_broken,
         precision=precision, compile=compile_network, channels_last=channels_last,
         checkpoint_activations=checkpoint_activations, accumulation=accumulation,

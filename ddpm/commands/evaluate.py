@@ -12,7 +12,7 @@ from ddpm.commands.shards import ShardFolder
 from ddpm.commands.terminal import console, progress
 from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.config import RunConfig
-from ddpm.data.images import ImageData, to_float
+from ddpm.data.images import ImageData
 from ddpm.data.load import open_source
 from ddpm.errors import InputError, check
 from ddpm.evaluation.arrays import MOST_IMAGES
@@ -23,7 +23,8 @@ from ddpm.evaluation.figures import comparison_grid, kl_curve
 from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
-from ddpm.likelihood import Bound, calc_bpd_loop, collect, fit_decoder_std, prior_bits
+from ddpm.likelihood import Bound, collect
+from ddpm.processes.base import Sampler
 
 FIT_IMAGES = 2000
 """Training images that the decoder's standard deviation is fitted to."""
@@ -65,7 +66,7 @@ def evaluate_run(
     data = _in_memory(run.config)
     bound, decoder_std = _bound(run, data, seed, max_images)
     if drawn is None:
-        drawn = run.draw(num, seed, run.sampler("ancestral", None, 0.0))
+        drawn = run.draw(num, seed, Sampler(name=run.trained.samplers[0]))
     with console.status("baselines and sample quality"):
         result = _result(run, data, bound, decoder_std, drawn)
         if extractor_name is not None:
@@ -117,23 +118,34 @@ def _in_memory(config: RunConfig) -> ImageData:
     return data if isinstance(data, ImageData) else data.sample(MOST_IMAGES)
 
 
-def _bound(run: TrainedRun, data: ImageData, seed: int, max_images: int) -> tuple[Bound, float]:
-    levels = run.config.grey_levels
-    train = to_float(data.train[:FIT_IMAGES], levels).to(run.device)
-    test = to_float(data.test[:max_images], levels).to(run.device)
-    std = fit_decoder_std(run.diffusion, run.model, train, levels=levels, seed=seed)
-    terms = []
+def _bound(
+    run: TrainedRun, data: ImageData, seed: int, max_images: int
+) -> tuple[Bound, float | None]:
+    """The bound of held-out images; where the model has classes, of images given theirs."""
+    model, known = run.trained, run.trained.classes > 0
+    test = data.test[:max_images].to(run.device)
+    labels = _labels(data.test_labels, max_images, run) if known else None
+    std = model.fit_decoder(
+        data.train[:FIT_IMAGES].to(run.device),
+        _labels(data.train_labels, FIT_IMAGES, run) if known else None,
+        seed,
+    )
     with progress(unit=" levels") as bar:
-        loop = calc_bpd_loop(
-            run.diffusion, run.model, test, levels=levels, decoder_std=std, seed=seed
-        )
-        for term in bar.track(loop, total=run.diffusion.schedule.steps, description="bits/dim"):
-            terms.append(term)
-    return collect(prior_bits(run.diffusion, test), terms), std
+        loop = model.terms(test, labels, seed, std)
+        terms = list(bar.track(loop, total=model.levels, description="bits/dim"))
+    return collect(model.prior_bits(test, labels, seed), terms), std
+
+
+def _labels(labels: Tensor | None, most: int, run: TrainedRun) -> Tensor:
+    """Classes of the first images, on the device of a model that needs them."""
+    if labels is None:
+        raise InputError(f"data = {run.config.data}: has no labels any more, and the model needs "
+                         "them")  # fmt: skip
+    return labels[:most].to(run.device)
 
 
 def _result(
-    run: TrainedRun, data: ImageData, bound: Bound, decoder_std: float, samples: Tensor
+    run: TrainedRun, data: ImageData, bound: Bound, decoder_std: float | None, samples: Tensor
 ) -> dict[str, Any]:
     seconds = checkpoint.load(run.folder.last_checkpoint(), ()).seconds
     return {

@@ -97,8 +97,8 @@ def _draw(trainer: Trainer, metrics: Metrics) -> None:
     config = trainer.config
     with trainer.averaged() as model:
         images = progress_grid(
-            trainer.diffusion, model, config.image_shape, PICTURES, config.seed, PICTURE_STEPS,
-            grey_levels=config.grey_levels,
+            trainer.process.trained(model), model, config.image_shape, PICTURES, config.seed,
+            PICTURE_STEPS, grey_levels=config.grey_levels,
         )  # fmt: skip
     if trainer.ranks.main:
         metrics.pictures(trainer.step, images)

@@ -17,6 +17,7 @@ from ddpm.distributed import Ranks, joined
 from ddpm.errors import InputError, check
 from ddpm.evaluation.figures import sample_grid
 from ddpm.files import free_path, write_atomically
+from ddpm.processes.base import Sampler
 
 SHOWN = 256
 """Most pictures in one PNG grid; the arrays hold all."""
@@ -31,9 +32,7 @@ class Wanted:
     Attributes:
         num: How many.
         seed: Key of the random numbers; picture i depends on it and on i.
-        sampler: "ancestral" or "ddim".
-        steps: Network calls for each picture; None for all levels.
-        eta: For ddim, 0 is deterministic and 1 ancestral.
+        sampler: How to draw them.
         ema: Rate of the averaged weights; None for the main ones.
         shard_size: Pictures in a shard.
         format: How shards are kept, "npz" or "png".
@@ -41,9 +40,7 @@ class Wanted:
 
     num: int
     seed: int
-    sampler: str
-    steps: int | None
-    eta: float
+    sampler: Sampler
     ema: float | None = None
     shard_size: int = 1000
     format: str = "npz"
@@ -99,11 +96,10 @@ def check_out(out: Path, in_shards: bool) -> None:
 
 
 def _sample_file(run: TrainedRun, wanted: Wanted, out: Path | None) -> None:
-    table = run.sampler(wanted.sampler, wanted.steps, wanted.eta)
-    pictures = run.draw(wanted.num, wanted.seed, table)
+    pictures = run.draw(wanted.num, wanted.seed, wanted.sampler)
     if out is None:
         run.folder.samples.mkdir(exist_ok=True)
-        out = free_path(run.folder.samples / f"{_stem(run, wanted, len(table.levels))}.png")
+        out = free_path(run.folder.samples / f"{_stem(run, wanted)}.png")
     sample_grid(out, pictures[:SHOWN], run.config.grey_levels)
     arrays = io.BytesIO()
     np.savez_compressed(
@@ -116,12 +112,19 @@ def _sample_file(run: TrainedRun, wanted: Wanted, out: Path | None) -> None:
     )
 
 
-def _stem(run: TrainedRun, wanted: Wanted, steps: int) -> str:
+def _stem(run: TrainedRun, wanted: Wanted) -> str:
     """Name of a file of pictures after what they depend on."""
-    eta = f"-eta-{wanted.eta:g}" if wanted.sampler == "ddim" and wanted.eta else ""
+    sampler, steps = wanted.sampler, run.trained.check(wanted.sampler)
     main = run.ema == run.config.optimiser.ema_decay
-    average = "" if main else f"-ema-{run.ema}"
-    return f"{wanted.sampler}-{steps}{eta}{average}-seed-{wanted.seed}-num-{wanted.num}"
+    parts = [
+        f"{sampler.name}-{steps}",
+        f"-eta-{sampler.eta:g}" if sampler.name == "ddim" and sampler.eta else "",
+        "" if sampler.guidance == 1 else f"-guidance-{sampler.guidance:g}",
+        "" if sampler.label is None else f"-label-{sampler.label}",
+        "" if main else f"-ema-{run.ema}",
+        f"-seed-{wanted.seed}-num-{wanted.num}",
+    ]
+    return "".join(parts)
 
 
 def _sample_shards(path: Path, wanted: Wanted, out: Path | None, ranks: Ranks) -> None:
@@ -157,17 +160,18 @@ def _sample_shards(path: Path, wanted: Wanted, out: Path | None, ranks: Ranks) -
 
 
 def _folder(run: TrainedRun, wanted: Wanted, out: Path | None) -> ShardFolder:
-    steps = len(run.sampler(wanted.sampler, wanted.steps, wanted.eta).levels)
+    sampler = wanted.sampler
     sampling = Sampling(
         run=run.folder.path.resolve().name, step=run.step, fingerprint=run.fingerprint(),
-        ema=run.ema, sampler=wanted.sampler, steps=steps,
-        eta=wanted.eta if wanted.sampler == "ddim" else 1.0, seed=wanted.seed, num=wanted.num,
-        shard_size=wanted.shard_size, format=wanted.format, image_shape=run.config.image_shape,
+        ema=run.ema, sampler=sampler.name, steps=run.trained.check(sampler),
+        eta=sampler.eta if sampler.name == "ddim" else 1.0, guidance=sampler.guidance,
+        label=sampler.label, seed=wanted.seed, num=wanted.num, shard_size=wanted.shard_size,
+        format=wanted.format, image_shape=run.config.image_shape,
         grey_levels=run.config.grey_levels,
     )  # fmt: skip
     if out is None:
         ending = "-png" if wanted.format == "png" else ""
-        out = run.folder.samples / f"{_stem(run, wanted, steps)}-update-{run.step}{ending}"
+        out = run.folder.samples / f"{_stem(run, wanted)}-update-{run.step}{ending}"
     return ShardFolder(out, sampling)
 
 
@@ -176,14 +180,17 @@ def _draw_shards(
 ) -> None:
     """Draw the shards that fall to this rank, one after the other."""
     sampling = folder.sampling
-    table = run.sampler(sampling.sampler, sampling.steps, sampling.eta)
+    sampler = Sampler(
+        name=sampling.sampler, steps=sampling.steps, eta=sampling.eta, guidance=sampling.guidance,
+        label=sampling.label,
+    )  # fmt: skip
     if done and ranks.main:
         console.print(f"{done} of {folder.count} shards are there already.")
     total = sum(len(folder.indices(number)) for number in mine) * sampling.steps
     with _told(total, ranks) as advance:
         for number in mine:
             indices = folder.indices(number)
-            images = run.pictures(indices, sampling.num, sampling.seed, table, advance)
+            images = run.pictures(indices, sampling.num, sampling.seed, sampler, advance)
             folder.write(number, images)
 
 

@@ -48,6 +48,10 @@ class Sampling:
     """Network calls for each picture."""
     eta: float
     """Share of fresh noise, for ddim."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance."""
+    label: int | None = None
+    """Class of all pictures; None for each class in turn, or without classes."""
     seed: int
     """Key of the random numbers."""
     num: int

@@ -9,14 +9,10 @@ from time import perf_counter
 import torch
 
 from ddpm.checkpoint import checkpoints
+from ddpm.commands.defaults import make_config
 from ddpm.commands.jobs import note_job, was_begun_here
 from ddpm.commands.loop import train
-from ddpm.commands.request import (
-    Request,
-    TrainOptions,
-    check_same,
-    make_config,
-)
+from ddpm.commands.request import Request, TrainOptions, check_same
 from ddpm.commands.terminal import console
 from ddpm.config import RunConfig, from_json, to_json
 from ddpm.data.batches import Batches, batches_of

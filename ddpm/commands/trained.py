@@ -10,17 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ddpm.averaged import averaged_network, ema_part, open_trained
 from ddpm.commands.runtime import choose_threads, resolve_device
 from ddpm.commands.terminal import progress
 from ddpm.config import RunConfig
 from ddpm.data.images import to_levels
-from ddpm.diffusion import GaussianDiffusion
-from ddpm.errors import InputError, check
+from ddpm.errors import check
 from ddpm.keys import Key
-from ddpm.levels import trailing
+from ddpm.models.network import values_of_a_layer
+from ddpm.processes.base import Sampler, Trained
 from ddpm.run_folder import RunFolder
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
-from ddpm.trainer import averaged_network, ema_part
 
 BATCH = 125
 """Pictures drawn at a time; larger ones leave a CPU's cache. It divides the usual shard."""
@@ -33,7 +32,7 @@ class TrainedRun:
     Attributes:
         folder: The run folder.
         config: Its configuration.
-        diffusion: Its process.
+        trained: The model with its process.
         model: The averaged network of a checkpoint, in evaluation mode.
         device: Where the network lives.
         step: Updates that the checkpoint has seen.
@@ -42,41 +41,28 @@ class TrainedRun:
 
     folder: RunFolder
     config: RunConfig
-    diffusion: GaussianDiffusion
+    trained: Trained
     model: nn.Module
     device: torch.device
     step: int
     ema: float
 
-    def sampler(self, name: str, steps: int | None, eta: float) -> StepTable:
-        """Table of a sampler by name.
-
-        Raises:
-            InputError: the name, the number of steps or eta is not allowed.
-        """
-        check(name in ("ancestral", "ddim"), "sampler", name, "ancestral or ddim")
-        schedule, prediction = self.diffusion.schedule, self.diffusion.prediction
-        try:
-            levels = trailing(schedule.steps, steps)
-            if name == "ddim":
-                return ddim_table(schedule, prediction, levels, eta)
-            return ancestral_table(schedule, prediction, levels, self.diffusion.variance)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-
-    def draw(self, num: int, seed: int, table: StepTable) -> Tensor:
+    def draw(self, num: int, seed: int, sampler: Sampler) -> Tensor:
         """Pictures 0..num-1 of a seed as grey levels, uint8 [num, C, H, W], with a progress bar."""
         check_draw(num, seed)
+        calls = self.trained.check(sampler)
         with progress(unit=" pictures x steps") as bar:
-            task = bar.add_task("sample", total=num * len(table.levels))
-            return self.pictures(range(num), num, seed, table, lambda done: bar.advance(task, done))
+            task = bar.add_task("sample", total=num * calls)
+            return self.pictures(
+                range(num), num, seed, sampler, lambda done: bar.advance(task, done)
+            )
 
     def pictures(
         self,
         wanted: range,
         num: int,
         seed: int,
-        table: StepTable,
+        sampler: Sampler,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Tensor:
         """Some of the pictures 0..num-1 of a seed, the same bits whichever are asked for.
@@ -88,7 +74,7 @@ class TrainedRun:
             wanted: Which pictures, consecutive, within 0..num-1.
             num: How many there are in all.
             seed: Key of the random numbers.
-            table: The sampler.
+            sampler: How, and of which class.
             advance: Told after every step how many of the pictures wanted went on.
 
         Returns:
@@ -99,8 +85,10 @@ class TrainedRun:
             batch = range(first, min(num, first + BATCH))
             inside = slice(max(0, wanted.start - first), min(len(batch), wanted.stop - first))
             key = Key.of(seed, batch, device=self.device)
-            x = self.diffusion.initial_noise((len(batch), *self.config.image_shape), key)
-            for state in self.diffusion.sample_progressive(self.model, x, key, table):
+            shape = (len(batch), *self.config.image_shape)
+            labels = sampler.labels(batch, self.trained.classes)
+            labels = None if labels is None else labels.to(self.device)
+            for state in self.trained.sample(shape, key, sampler, labels):
                 x = state.x
                 advance(inside.stop - inside.start)
             parts.append(to_levels(x[inside].cpu(), self.config.grey_levels))
@@ -158,12 +146,11 @@ def open_run(
     check(rate in kept, "ema", rate, f"{' or '.join(map(str, kept))}, the averages of this run")
     checkpoint = folder.last_checkpoint() if step is None else folder.checkpoints / f"step-{step}"
     model = averaged_network(config, checkpoint, target, ema_part(config, rate))
-    _, height, width = config.image_shape
-    threads = choose_threads(BATCH * height * width * config.model.channels)
+    threads = choose_threads(BATCH * values_of_a_layer(config.model, config.image_shape))
     torch.set_num_threads(max(1, threads // _processes_here()))
-    diffusion = GaussianDiffusion(config.schedule.build(), config.prediction, config.variance)
     updates = int(checkpoint.name.removeprefix("step-"))
-    return TrainedRun(folder, config, diffusion, model, target, updates, rate)
+    trained = open_trained(config, checkpoint, model)
+    return TrainedRun(folder, config, trained, model, target, updates, rate)
 
 
 def _processes_here() -> int:

@@ -47,6 +47,14 @@ class Batches(Protocol):
             InputError: an image cannot be read any more.
         """
 
+    def labels(self, update: int, rows: slice) -> Tensor | None:
+        """Classes of the images that `at` gives, int64 [rows] on the device; None without labels.
+
+        Args:
+            update: number of the update, from 0.
+            rows: which rows of the batch.
+        """
+
     def close(self) -> None:
         """End worker processes, if there are any; `at` starts them again."""
 
@@ -91,10 +99,19 @@ class InMemory:
         batch_size: images in an update, all ranks together.
         seed: key of the order.
         device: where the images are kept.
+        known: their classes, int64 [N], or None.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        known: Tensor | None = None,
+    ) -> None:
         self.images = images.to(device)
+        self.known = None if known is None else known.to(device)
         self.batch_size, self.seed = batch_size, seed
 
     @property
@@ -113,6 +130,13 @@ class InMemory:
         chosen = places(self.count, self.batch_size, self.seed, update, rows)
         return self.images[chosen.to(self.images.device)]
 
+    def labels(self, update: int, rows: slice) -> Tensor | None:
+        """Classes of the images of `at`, int64 [rows]."""
+        if self.known is None:
+            return None
+        chosen = places(self.count, self.batch_size, self.seed, update, rows)
+        return self.known[chosen.to(self.known.device)]
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -130,17 +154,25 @@ class Streamed:
         seed: key of the order.
         device: where the batches go; on a GPU by way of pinned memory.
         workers: processes that read ahead; with 0 every batch is read when it is asked for.
+        known: classes of the images, int64 [N], or None.
 
     Raises:
         InputError: if `workers` is negative.
     """
 
     def __init__(
-        self, source: Source, batch_size: int, seed: int, device: torch.device, workers: int = 0
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        workers: int = 0,
+        known: Tensor | None = None,
     ) -> None:
         check(workers >= 0, "workers", workers, "0 or more")
         self.source, self.device, self.workers = source, device, workers
         self.batch_size, self.seed = batch_size, seed
+        self.known = None if known is None else known.to(device)
         self._seen: list[tuple[int, slice]] = []
         self._ahead: _Ahead | None = None
 
@@ -164,6 +196,12 @@ class Streamed:
         if images is None:
             images = self.source.read(self._places(update, rows))
         return images.to(self.device, non_blocking=True)
+
+    def labels(self, update: int, rows: slice) -> Tensor | None:
+        """Classes of the images of `at`, int64 [rows]."""
+        if self.known is None:
+            return None
+        return self.known[self._places(update, rows).to(self.known.device)]
 
     def close(self) -> None:
         """End the worker processes; the next batch is read without them."""
@@ -210,8 +248,8 @@ def batches_of(
     """
     check(workers >= 0, "workers", workers, "0 or more")
     if isinstance(data, ImageData):
-        return InMemory(data.train, batch_size, seed, device)
-    return Streamed(data.train, batch_size, seed, device, workers)
+        return InMemory(data.train, batch_size, seed, device, data.train_labels)
+    return Streamed(data.train, batch_size, seed, device, workers, data.train_labels)
 
 
 class _Ahead:

@@ -18,7 +18,9 @@ def build(make: Callable[[], Network], seed: int, device: torch.device | str) ->
 
     Weights of linear and convolutional layers are normal with variance 1 / (3 fan-in), which is
     that of torch's own uniform ones, or zero where the layer is marked so; biases are 0 and
-    normalisation scales 1. Parameter number i is sample i of the stream WEIGHTS.
+    normalisation scales 1. The fan-in is the number of weights of a row, or what a layer that
+    stacks several of one kind names as its `fan_in`. Parameter number i is sample i of the stream
+    WEIGHTS.
 
     Args:
         make: Builds the network; called under the meta device, so it must not read tensor values.
@@ -36,19 +38,27 @@ def build(make: Callable[[], Network], seed: int, device: torch.device | str) ->
         for name, module in model.named_modules()
         if getattr(module, "starts_at_zero", False)
     }
+    fan_in = {
+        f"{name}.weight": int(module.fan_in)
+        for name, module in model.named_modules()
+        if hasattr(module, "fan_in")
+    }
     with torch.no_grad():
         for index, (name, parameter) in enumerate(model.named_parameters()):
-            _fill(parameter, name, name in zero, seed, index)
+            _fill(parameter, name, name in zero, fan_in.get(name), seed, index)
     return model.to(device)
 
 
-def _fill(parameter: Tensor, name: str, zero: bool, seed: int, index: int) -> None:
-    if parameter.dim() == 1:
+def _fill(
+    parameter: Tensor, name: str, zero: bool, fan_in: int | None, seed: int, index: int
+) -> None:
+    if parameter.dim() == 1 or name.endswith("bias"):
         parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     elif zero:
         parameter.zero_()
     else:
-        parameter.copy_(_draw(parameter.shape, seed, index) / math.sqrt(3 * parameter[0].numel()))
+        inputs = parameter[0].numel() if fan_in is None else fan_in
+        parameter.copy_(_draw(parameter.shape, seed, index) / math.sqrt(3 * inputs))
 
 
 def _draw(shape: torch.Size, seed: int, index: int) -> Tensor:

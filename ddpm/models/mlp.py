@@ -54,14 +54,17 @@ class MLP(nn.Module):
     Args:
         config: Sizes of the network.
         shape: Of one input, such as (C, H, W), or (D,) for vectors.
+        outputs: Channels of the output; None for those of the input, twice where the variance is
+            learned.
 
     Raises:
-        InputError: the shape is empty or has no values.
+        InputError: the shape is empty or has no values, or outputs is not positive.
     """
 
-    def __init__(self, config: MLPConfig, shape: Sequence[int]) -> None:
+    def __init__(self, config: MLPConfig, shape: Sequence[int], outputs: int | None = None) -> None:
         super().__init__()
         check(len(shape) > 0 and min(shape) >= 1, "shape", tuple(shape), "positive sizes")
+        check(outputs is None or outputs >= 1, "outputs", outputs, "an integer of at least 1")
         self.config = config
         self.shape = tuple(shape)
         values, width = math.prod(shape), config.width
@@ -71,7 +74,8 @@ class MLP(nn.Module):
             ResidualLayers(width, config.dropout) for _ in range(config.depth)
         )
         self.out = Modulated(width)
-        self.head = zeroed(nn.Linear(width, values * (2 if config.learned_variance else 1)))
+        channels = outputs or self.shape[0] * (2 if config.learned_variance else 1)
+        self.head = zeroed(nn.Linear(width, channels * math.prod(self.shape[1:])))
         # Last, so that the other weights begin like those of the network without classes.
         self.labels = conditional_labels(config.classes, width)
 
@@ -84,7 +88,7 @@ class MLP(nn.Module):
             labels: int64 [B] in 0..K, K for none; None is K for all.
 
         Returns:
-            [B, C, ...], or [B, 2 C, ...] with a learned variance.
+            [B, C, ...], or [B, 2 C, ...] with a learned variance, or [B, outputs, ...].
 
         Raises:
             ValueError: x does not fit, or there are labels that the network does not know.

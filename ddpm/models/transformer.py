@@ -65,18 +65,23 @@ class Transformer(nn.Module):
     Args:
         config: Sizes of the network.
         channels: Channels of the images.
+        outputs: Channels of the output; None for those of the images, twice where the variance is
+            learned.
 
     Raises:
-        InputError: channels is not positive.
+        InputError: channels or outputs is not positive.
     """
 
-    def __init__(self, config: TransformerConfig, channels: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, channels: int, outputs: int | None = None
+    ) -> None:
         super().__init__()
         check(channels >= 1, "channels", channels, "an integer of at least 1")
+        check(outputs is None or outputs >= 1, "outputs", outputs, "an integer of at least 1")
         self.config = config
         self.channels = channels
         width, pixels = config.width, config.patch**2
-        outputs = channels * (2 if config.learned_variance else 1)
+        outputs = outputs or channels * (2 if config.learned_variance else 1)
         self.embed = level_layers(width, width)
         self.stem = nn.Linear(channels * pixels, width)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.depth))
@@ -96,7 +101,7 @@ class Transformer(nn.Module):
             labels: int64 [B] in 0..K, K for none; None is K for all.
 
         Returns:
-            [B, C, H, W], or [B, 2 C, H, W] with a learned variance.
+            [B, C, H, W], or [B, 2 C, H, W] with a learned variance, or [B, outputs, H, W].
 
         Raises:
             ValueError: x does not fit, or there are labels that the network does not know.

@@ -72,14 +72,20 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Network of (x, t, labels) with an output shaped like x, or of twice the channels.
+    """Network of (x, t, labels) with an output shaped like x, but for its channels where asked.
 
     Args:
         config: Sizes of the network.
+        outputs: Channels of the output; None for those of the images, twice where the variance is
+            learned.
+
+    Raises:
+        InputError: outputs is not positive.
     """
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, outputs: int | None = None) -> None:
         super().__init__()
+        check(outputs is None or outputs >= 1, "outputs", outputs, "an integer of at least 1")
         self.config = config
         width = config.channels
         embedding = 4 * width
@@ -89,7 +95,7 @@ class UNet(nn.Module):
         self.middle = Stage(current, current, embedding, config.dropout, bool(config.attention))
         self.up = _up_path(config, embedding, skips, current)
         finest = width * config.multipliers[0]
-        outputs = config.image_channels * (2 if config.learned_variance else 1)
+        outputs = outputs or config.image_channels * (2 if config.learned_variance else 1)
         self.norm = group_norm(finest)
         self.head = zeroed(nn.Conv2d(finest, outputs, 3, padding=1))
         # Last, so that the other weights begin like those of the network without classes.
@@ -106,7 +112,7 @@ class UNet(nn.Module):
             labels: int64 [B] in 0..K, K for none; None is K for all.
 
         Returns:
-            [B, C, H, W], or [B, 2 C, H, W] with a learned variance.
+            [B, C, H, W], or [B, 2 C, H, W] with a learned variance, or [B, outputs, H, W].
 
         Raises:
             ValueError: x does not fit, or there are labels that the network does not know.

@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
-from ddpm.config import ComputeConfig, OptimiserConfig, RunConfig, ScheduleConfig
+from ddpm.config import RunConfig
+from ddpm.recorded import recorded
 
 
 def commands(config: RunConfig, name: str, evaluation: Mapping[str, Any]) -> list[list[str]]:
@@ -54,43 +54,19 @@ def _parts(command: str, words: Sequence[str]) -> list[str]:
 
 def train_options(config: RunConfig) -> list[str]:
     """Options of `ddpm train` that lead to this configuration, on the same data."""
-    schedule, optimiser, compute = config.schedule, config.optimiser, config.compute
-    options: dict[str, object] = {
-        "data": config.data,
-        "steps": config.steps,
-        "seed": config.seed,
-        "batch-size": config.batch_size,
-        "learning-rate": optimiser.learning_rate,
-        "prediction": config.prediction,
-        "schedule": schedule.kind,
-        "levels": schedule.levels,
-        "channels": config.model.channels,
-        "dropout": config.model.dropout,
-        "threads": config.threads,
-    }
-    if schedule.beta_start != ScheduleConfig.beta_start:
-        options["beta-start"] = schedule.beta_start
-    if schedule.beta_end != ScheduleConfig.beta_end:
-        options["beta-end"] = schedule.beta_end
-    if optimiser.decay != OptimiserConfig.decay:
-        options["decay"] = optimiser.decay
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    flags = ["--skip-broken"] if config.skip_broken else []
-    return [*words, *_averages(optimiser), *_compute(compute), *flags]
-
-
-def _averages(optimiser: OptimiserConfig) -> list[str]:
-    rates = (optimiser.ema_decay, *optimiser.ema_others)
-    if rates == (OptimiserConfig.ema_decay,):
-        return []
-    return [word for rate in rates for word in ("--ema", str(rate))]
-
-
-def _compute(compute: ComputeConfig) -> list[str]:
     words: list[str] = []
-    for field in fields(compute):
-        value = getattr(compute, field.name)
-        if value != field.default:
-            option = f"--{field.name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
+    for name, (value, usual) in recorded(config).items():
+        if usual is not None and value == usual:
+            continue
+        words += _option(f"--{name.replace('_', '-')}", value, repeated=name == "ema")
     return words
+
+
+def _option(option: str, value: object, *, repeated: bool) -> list[str]:
+    if value is True:
+        return [option]
+    if not isinstance(value, tuple):
+        return [option, str(value)]
+    if repeated:
+        return [word for part in value for word in (option, str(part))]
+    return [option, ",".join(str(part) for part in value)]

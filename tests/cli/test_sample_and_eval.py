@@ -12,6 +12,8 @@ from PIL import Image
 from ddpm.commands.trained import open_run
 from ddpm.evaluation.library import metrics_installed
 from ddpm.keys import Key
+from ddpm.processes.base import Sampler
+from ddpm.processes.gaussian import TrainedGaussian
 from tests.cli.command import SMALL, everything_below, run_here
 
 
@@ -45,18 +47,20 @@ def test_four_pictures_are_the_first_of_sixty_four(
 
 def test_states_agree_before_rounding_and_the_noise_bit_for_bit(trained: Path) -> None:
     run = open_run(trained, "cpu")
-    table = run.sampler("ancestral", None, 0.0)
+    model = run.trained
+    assert isinstance(model, TrainedGaussian)
+    table = model.table(Sampler())
     few, many = Key.of(1, range(4)), Key.of(1, range(64))
     shape = run.config.image_shape
-    x_few = run.diffusion.initial_noise((4, *shape), few)
-    x_many = run.diffusion.initial_noise((64, *shape), many)
+    x_few = model.diffusion.initial_noise((4, *shape), few)
+    x_many = model.diffusion.initial_noise((64, *shape), many)
     assert torch.equal(x_few, x_many[:4])
-    steps_few = run.diffusion.sample_progressive(silent, x_few, few, table)
-    steps_many = run.diffusion.sample_progressive(silent, x_many, many, table)
+    steps_few = model.diffusion.sample_progressive(silent, x_few, few, table)
+    steps_many = model.diffusion.sample_progressive(silent, x_many, many, table)
     for one, two in zip(steps_few, steps_many, strict=True):
         assert torch.equal(one.x, two.x[:4])
-    steps_few = run.diffusion.sample_progressive(run.model, x_few, few, table)
-    steps_many = run.diffusion.sample_progressive(run.model, x_many, many, table)
+    steps_few = model.diffusion.sample_progressive(run.model, x_few, few, table)
+    steps_many = model.diffusion.sample_progressive(run.model, x_many, many, table)
     for one, two in zip(steps_few, steps_many, strict=True):
         torch.testing.assert_close(one.x, two.x[:4], rtol=1e-4, atol=1e-4)
 

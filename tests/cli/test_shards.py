@@ -17,6 +17,8 @@ from ddpm.commands import trained as trained_module
 from ddpm.commands.shards import GRID, ShardFolder
 from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.errors import InputError
+from ddpm.processes.base import Sampler
+from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.run_folder import RunFolder
 from tests.cli.command import SMALL, everything_below, run_here
 from tests.distributed.together import CONTEXT, environment, free_port
@@ -76,12 +78,14 @@ class Mixing(torch.nn.Module):
 
 
 def test_a_picture_is_always_drawn_beside_the_same_others(run: Path) -> None:
-    mixing = replace(open_run(run, "cpu"), model=Mixing())
-    table = mixing.sampler("ddim", 3, 0.5)
-    every = mixing.pictures(range(NUM), NUM, 0, table)
+    opened = open_run(run, "cpu")
+    assert isinstance(opened.trained, TrainedGaussian)
+    mixing = replace(opened, trained=replace(opened.trained, model=Mixing()))
+    sampler = Sampler(name="ddim", steps=3, eta=0.5)
+    every = mixing.pictures(range(NUM), NUM, 0, sampler)
     for size in (33, 125):
         parts = [range(first, min(NUM, first + size)) for first in range(0, NUM, size)]
-        drawn = torch.cat([mixing.pictures(part, NUM, 0, table) for part in parts])
+        drawn = torch.cat([mixing.pictures(part, NUM, 0, sampler) for part in parts])
         assert torch.equal(drawn, every)
 
 

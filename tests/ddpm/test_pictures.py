@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ddpm.data.images import to_levels
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.pictures import progress_grid
+from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.schedule import Schedule
 
 SHAPE = (1, 4, 4)
@@ -33,7 +34,8 @@ class Noisy(nn.Module):
 
 
 def grid(model: nn.Module, *, num: int = 3, steps: int = 4) -> Tensor:
-    return progress_grid(DIFFUSION, model, SHAPE, num, 7, steps, grey_levels=17)
+    trained = TrainedGaussian(DIFFUSION, model, 17, 0)
+    return progress_grid(trained, model, SHAPE, num, 7, steps, grey_levels=17)
 
 
 def test_they_are_those_of_the_sampler_without_dropout() -> None:

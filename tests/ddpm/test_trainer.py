@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ddpm import checkpoint
+from ddpm.averaged import averaged_network
 from ddpm.config import OptimiserConfig
 from ddpm.data.images import to_float
 from ddpm.data.order import permutation
@@ -20,8 +21,9 @@ from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
 from ddpm.parallel import clip_gradient
+from ddpm.processes.choose import diffusion_of
 from ddpm.rates import learning_rate
-from ddpm.trainer import Trainer, averaged_network
+from ddpm.trainer import Trainer
 from tests.ddpm.small import IMAGES, small_config, small_trainer
 
 
@@ -104,9 +106,9 @@ def test_an_update_equals_one_written_out() -> None:
     x = to_float(IMAGES[order[:7]], 17)
     key = Key.of(0, range(7), 0)
     t = draw_levels(key, 20)
-    noisy = trainer.diffusion.q_sample(x, t, key=key)
-    signal = trainer.diffusion.schedule.signal[t].reshape(-1, 1, 1, 1)
-    sigma = trainer.diffusion.schedule.sigma[t].reshape(-1, 1, 1, 1)
+    noisy = diffusion_of(trainer.config).q_sample(x, t, key=key)
+    signal = diffusion_of(trainer.config).schedule.signal[t].reshape(-1, 1, 1, 1)
+    sigma = diffusion_of(trainer.config).schedule.sigma[t].reshape(-1, 1, 1, 1)
     noise = (noisy - signal * x) / sigma
     loss = (plain.model(noisy, t) - noise).square().mean()
     parameters = list(plain.model.parameters())
@@ -127,7 +129,8 @@ def test_an_update_equals_one_written_out() -> None:
 @pytest.mark.parametrize("step", [0, 1, 63, 64, 200])
 def test_levels_drawn_together_are_those_of_each_update(step: int) -> None:
     expected = draw_levels(Key.of(0, range(7), step), 20)
-    assert torch.equal(small_trainer().draws.levels(step, slice(0, 7)), expected)
+    drawn = small_trainer().level_sampler.draw(0, step, slice(0, 7), 7)
+    assert torch.equal(drawn.t, expected)
 
 
 @pytest.mark.parametrize("step", [0, 1, 63, 64, 200])
@@ -136,8 +139,8 @@ def test_noise_drawn_together_is_that_of_each_update(step: int) -> None:
     noise = trainer.draws.noise(step, slice(0, 7))
     assert noise is not None
     x, t = torch.zeros(7, 1, 4, 4), torch.full((7,), 20)
-    drawn = trainer.diffusion.q_sample(x, t, key=Key.of(0, range(7), step))
-    assert torch.equal(trainer.diffusion.q_sample(x, t, noise), drawn)
+    drawn = diffusion_of(trainer.config).q_sample(x, t, key=Key.of(0, range(7), step))
+    assert torch.equal(diffusion_of(trainer.config).q_sample(x, t, noise), drawn)
 
 
 @given(scale=st.floats(1e-3, 1e3), limit=st.floats(1e-2, 1e2))

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from ddpm import checkpoint
+from ddpm.averaged import averaged_network
 from ddpm.data.images import to_float
 from ddpm.data.order import permutation
 from ddpm.distributed import ALONE, Ranks
 from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
-from ddpm.trainer import Trainer, averaged_network
+from ddpm.processes.choose import diffusion_of
+from ddpm.trainer import Trainer
 from tests.ddpm.small import IMAGES
 from tests.distributed import work
 from tests.distributed.together import together
@@ -128,7 +130,7 @@ def test_what_one_rank_sees_is_drawn_for_the_place_in_the_batch(alone: Trace) ->
     rows = permutation(len(IMAGES), 0, 0, Stream.DATA_ORDER)[:BATCH]
     x, key = to_float(IMAGES[rows], 17), Key.of(0, range(BATCH), 0)
     t = draw_levels(key, 20)
-    diffusion = Trainer(work.config(), IMAGES, torch.device("cpu")).diffusion
+    diffusion = diffusion_of(work.config())
     assert np.array_equal(alone.seen[0][1], t.numpy())
     assert np.array_equal(alone.seen[0][0], diffusion.q_sample(x, t, key=key).numpy())
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ddpm.commands.request import Request, make_config
+from ddpm.commands.defaults import make_config
+from ddpm.commands.request import Request
 from ddpm.config import RunConfig
 from ddpm.data.digits import load
 from ddpm.report.reproduce import commands
@@ -14,17 +15,29 @@ from tests.cli.command import run_here
 
 EVERYTHING = Request(
     data="digits", steps=31, seed=-7, batch_size=12, learning_rate=3e-05, prediction="v",
-    schedule="linear", levels=77, beta_start=2e-4, beta_end=0.015, channels=12, dropout=0.25,
-    threads=2, decay="linear", ema=(0.99, 0.9995), precision="bfloat16", compile=True,
-    channels_last=True, checkpoint_activations=True, accumulation=3, skip_broken=True,
+    variance="learned_sigmoid", objective="hybrid", weighting="min_snr", bound_rate=0.01,
+    schedule="linear", levels=77, level_sampling="loss_aware", beta_start=2e-4, beta_end=0.015,
+    zero_terminal_snr=True, conditional=True, label_dropout=0.25, channels=12, multipliers=(1, 3),
+    blocks=3, attention=(0, 1), dropout=0.25, threads=2, decay="linear", ema=(0.99, 0.9995),
+    precision="bfloat16", compile=True, channels_last=True, checkpoint_activations=True,
+    accumulation=3, skip_broken=True,
 )  # fmt: skip
-"""A request in which nothing is left to a default; --minutes becomes a number of updates."""
+"""As much as goes together; --minutes becomes a number of updates."""
 
 REQUESTS = [
     Request(steps=100),
     Request(steps=5, schedule="cosine", ema=(0.9,)),
     Request(steps=9, beta_start=1e-3, precision="float16"),
     EVERYTHING,
+    Request(steps=9, prior="data", network="mlp", width=20, depth=2),
+    Request(steps=9, prediction="score"),
+    Request(steps=9, prediction="score", weighting="simple"),
+    Request(steps=9, objective="vlb", attention=()),
+    Request(steps=9, process="discrete", transition="uniform", auxiliary=0.1, levels=30),
+    Request(steps=9, process="vae", latent=3, hidden=(20,)),
+    Request(steps=9, network="untied", levels=5, hidden=(20, 30)),
+    Request(steps=9, network="transformer", patch=4, width=32, depth=2, heads=2),
+    Request(steps=9, preset="digits"),
 ]
 
 
@@ -57,8 +70,12 @@ def test_the_printed_command_asks_for_the_same_run(
 
 
 def test_every_option_of_training_takes_part() -> None:
-    left = {f.name for f in fields(Request) if getattr(EVERYTHING, f.name) == f.default}
-    assert left == {"minutes"}, "print this option in ddpm/report/reproduce.py"
+    left = {
+        field.name
+        for field in fields(Request)
+        if all(getattr(request, field.name) == field.default for request in REQUESTS)
+    }
+    assert left == {"minutes"}, "print this option in ddpm/recorded.py"
 
 
 def test_a_path_is_quoted_for_the_shell() -> None:

@@ -1,0 +1,1 @@
+"""Families of models as trainer, samplers and evaluation see them."""
