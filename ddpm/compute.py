@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ddpm.checkpoint import check_fit
 from ddpm.config import ComputeConfig
 from ddpm.errors import check
+from ddpm.sampling import tensor_of
 from ddpm.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Compute:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.autocast():
             output = network(x, *places, **conditions)
-        return output.float().contiguous()
+        return tensor_of(output).float().contiguous()
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

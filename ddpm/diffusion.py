@@ -28,7 +28,7 @@ from ddpm.samplers import (
     learned_columns,
     learned_form,
 )
-from ddpm.sampling import Guidance, State, sample_progressive
+from ddpm.sampling import Guidance, State, sample_progressive, tensor_of
 from ddpm.sampling import Model as Model
 from ddpm.schedule import Schedule
 
@@ -179,7 +179,7 @@ class GaussianDiffusion:
             clip_denoised: Whether to clip the estimate.
             conditions: Passed to the network.
         """
-        output = model(x, t, **conditions)
+        output = tensor_of(model(x, t, **conditions))
         pred_xstart = self.predict_xstart(output, x, t)
         if clip_denoised:
             pred_xstart = pred_xstart.clamp(-1, 1)
@@ -219,7 +219,7 @@ class GaussianDiffusion:
         """
         self.loss.check_trainable()
         x_t = self.q_sample(x_start, t, noise, key=key)
-        return self.loss(model(x_t, t, **conditions), x_start, noise, t, key, weight)
+        return self.loss(tensor_of(model(x_t, t, **conditions)), x_start, noise, t, key, weight)
 
     def p_sample_loop(
         self,

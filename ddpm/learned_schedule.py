@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ddpm.predictions import TRAINABLE, Prediction
+from ddpm.sampling import tensor_of
 from ddpm.schedule import Schedule
 
 NetworkObjective = Literal["simple", "vlb"]
@@ -252,7 +253,7 @@ class ScheduledNetwork(nn.Module):
         column = (-1, *[1] * (x_start.dim() - 1))
         signal = torch.sigmoid(log_snr).sqrt().to(x_start.dtype).view(column)
         sigma = torch.sigmoid(-log_snr).sqrt().to(x_start.dtype).view(column)
-        output: Tensor = self.network(signal * x_start + sigma * noise, t, **conditions)
+        output = tensor_of(self.network(signal * x_start + sigma * noise, t, **conditions))
         if self.prediction == "eps":
             target = noise
         elif self.prediction == "x0":

@@ -13,6 +13,7 @@ from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.samplers import fixed_variance
+from ddpm.sampling import tensor_of
 
 NATS_PER_BIT = math.log(2)
 BATCH = 128
@@ -242,4 +243,4 @@ def _draws(
         level = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
         x_t = diffusion.q_sample(x, level, noise)
         known = {} if labels is None else {"labels": labels[part]}
-        yield _Draw(x, noise, x_t, level, model(x_t, level, **known))
+        yield _Draw(x, noise, x_t, level, tensor_of(model(x_t, level, **known)))

@@ -17,8 +17,7 @@ from ddpm.keys import Key
 from ddpm.predictions import x0_coefficients
 from ddpm.prior import Prior
 from ddpm.samplers import StepTable
-from ddpm.sampling import Guidance, State, sample_progressive
-from ddpm.sampling import _caller as caller
+from ddpm.sampling import Guidance, State, caller, sample_progressive
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from ddpm.samplers import Learned, StepTable
 
 Model = Callable[..., Tensor]
 """Any callable of (x [B, ...], t int64 [B], **conditions). Its output has the shape of x, or twice
-the channels where the variance is learned: first the prediction, then the variance's raw values."""
+the channels where the variance is learned: first the prediction, then the variance's raw values.
+What is no tensor but has one first, as the outputs of `diffusers` do, counts as that tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def sample_progressive(
             f"table.learned = {table.learned!r}: allowed for a network whose variance has the form "
             f"{learned!r} is that or 'none'"
         )
-    table, call = table.to(x.device), _caller(model, guidance, conditions, len(x))
+    table, call = table.to(x.device), caller(model, guidance, conditions, len(x))
     # In a table of fixed variances v0 = v1 = 0, whose factor exp(v0 + v1 raw) is one.
     form: Learned = "log" if table.learned == "none" and learned != "none" else table.learned
     scale = None if guidance is None else _scale(guidance.guidance_scale, x.device)
@@ -118,6 +119,12 @@ def sample_progressive(
         yield State(x, table.path[i + 1], i + 1, steps)
 
 
+def tensor_of(output: Any) -> Tensor:
+    """What a network returned: a tensor, or the first of several."""
+    found: Tensor = output if isinstance(output, Tensor) else output[0]
+    return found
+
+
 def _scale(guidance_scale: float | Tensor, device: torch.device) -> Tensor:
     if isinstance(guidance_scale, Tensor):
         return guidance_scale.to(device)
@@ -125,12 +132,12 @@ def _scale(guidance_scale: float | Tensor, device: torch.device) -> Tensor:
     return torch.full((), guidance_scale, dtype=torch.float32, device=device)
 
 
-def _caller(
+def caller(
     model: Model, guidance: Guidance | None, conditions: Mapping[str, Any], batch: int
 ) -> Callable[[Tensor, Tensor], Outputs]:
     """The network with its conditions, as a function of (x [B, ...], t int64 [])."""
     if guidance is None:
-        return lambda x, t: (model(x, t.expand(batch), **conditions), None)
+        return lambda x, t: (tensor_of(model(x, t.expand(batch), **conditions)), None)
     unknown = guidance.uncond.keys() - conditions.keys()
     if unknown:
         raise ValueError(
@@ -140,13 +147,13 @@ def _caller(
     second = {**conditions, **guidance.uncond}
     if not guidance.joint:
         return lambda x, t: (
-            model(x, t.expand(batch), **conditions),
-            model(x, t.expand(batch), **second),
+            tensor_of(model(x, t.expand(batch), **conditions)),
+            tensor_of(model(x, t.expand(batch), **second)),
         )
     both = {name: _joined(name, conditions[name], second[name], batch) for name in conditions}
 
     def call(x: Tensor, t: Tensor) -> Outputs:
-        output = model(torch.cat([x, x]), t.expand(2 * batch), **both)
+        output = tensor_of(model(torch.cat([x, x]), t.expand(2 * batch), **both))
         return output[:batch], output[batch:]
 
     return call

@@ -22,7 +22,7 @@ from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.levels import check_levels, trailing
 from ddpm.likelihood import BATCH, NATS_PER_BIT
-from ddpm.sampling import Model, State
+from ddpm.sampling import Model, State, tensor_of
 
 Transition = Literal["uniform", "absorbing"]
 MOST_STEPS = 1_000_000
@@ -253,7 +253,7 @@ class DiscreteDiffusion:
 
     def _logits(self, network: Model, x: Tensor, t: Tensor, conditions: dict[str, Any]) -> Tensor:
         """What the network returns for states x, float32 [B, C, K, H, W]."""
-        output = network(self.inputs(x), t, **conditions)
+        output = tensor_of(network(self.inputs(x), t, **conditions))
         batch, channels, *sides = x.shape
         want = (batch, self.output_channels(channels), *sides)
         if output.shape != want:
