@@ -28,7 +28,8 @@ IMAGES = 4096
 UPDATES = 4
 """Updates of a turn."""
 BATCH = 64
-WIDTHS = (32, 64, 64)
+NETWORKS = ((16, 32), (32, 64, 64))
+"""Channels of each network's resolutions: one beside which a loop's own work shows, one larger."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Found:
 
     Attributes:
         loop: Whose it is.
+        widths: Channels of the resolutions of the network.
         remark: Why it did not run.
         images_per_second: Median of the rounds.
         ratio: Median over the rounds of our images a second over its; above 1 we are faster.
@@ -45,6 +47,7 @@ class Found:
     """
 
     loop: str
+    widths: tuple[int, ...]
     remark: str = ""
     images_per_second: float | None = None
     ratio: float | None = None
@@ -60,7 +63,7 @@ def time_training(
     threads: int | None,
     as_json: bool,
     batch_size: int = BATCH,
-    widths: tuple[int, ...] = WIDTHS,
+    networks: tuple[tuple[int, ...], ...] = NETWORKS,
     updates: int = UPDATES,
 ) -> None:
     """Train in turns and print a table or a JSON object.
@@ -76,9 +79,11 @@ def time_training(
     check(square, "data", tuple(images.shape[2:]), "square images")
     if threads is not None:
         torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        task = Task(images, batch_size, widths, Path(folder), target)
-        found = _measured(loops(task), task, rounds, updates)
+    found: list[Found] = []
+    for widths in networks:
+        with tempfile.TemporaryDirectory() as folder:
+            task = Task(images, batch_size, widths, Path(folder), target)
+            found += _measured(loops(task), task, rounds, updates)
     machine = describe(target, False, False)
     if as_json:
         rows = [asdict(row) for row in found]
@@ -102,22 +107,21 @@ def _measured(
         first = number % len(order)
         for name in (*order[first:], *order[:first]):
             seconds[name].append(clock.seconds(partial(_some, running[name], updates), 1))
-    images = updates * task.batch_size
     return [
-        Found(name, loop)
+        Found(name, task.widths, loop)
         if isinstance(loop, str)
-        else _found(name, seconds[name], seconds[OURS], images, peaks[name])
+        else _found(name, task, seconds[name], seconds[OURS], updates, peaks[name])
         for name, loop in named.items()
     ]
 
 
 def _found(
-    name: str, mine: Sequence[float], ours: Sequence[float], images: int, peak: int
+    name: str, task: Task, mine: Sequence[float], ours: Sequence[float], updates: int, peak: int
 ) -> Found:
     ratios = [theirs / own for theirs, own in zip(mine, ours, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    speed = images / statistics.median(mine)
-    return Found(name, "", speed, statistics.median(ratios), (low, high), peak)
+    speed = updates * task.batch_size / statistics.median(mine)
+    return Found(name, task.widths, "", speed, statistics.median(ratios), (low, high), peak)
 
 
 def _one(loop: Updates) -> dict[str, torch.Tensor]:
@@ -131,16 +135,20 @@ def _some(loop: Updates, updates: int) -> dict[str, torch.Tensor]:
 
 def _print(output: Console, found: Sequence[Found], machine: dict[str, object], title: str) -> None:
     where = machine["gpu"] or f"{machine['cores']} CPU cores, threads: {machine['threads']}"
-    table = Table("training loop", title=escape(f"{title}, on {where}"))
+    table = Table("network", "training loop", title=escape(f"{title}, on {where}"))
     for heading in ("images/s", "time over ours", "quartiles", "peak MiB of an update"):
         table.add_column(heading, justify="right")
     for row in found:
         if row.images_per_second is None or row.quartiles is None or row.peak_bytes is None:
-            table.add_row(row.loop, escape(row.remark))
+            table.add_row(_widths(row), row.loop, escape(row.remark))
             continue
         low, high = row.quartiles
         table.add_row(
-            row.loop, f"{row.images_per_second:.1f}", f"{row.ratio:.2f}",
+            _widths(row), row.loop, f"{row.images_per_second:.1f}", f"{row.ratio:.2f}",
             f"{low:.2f} to {high:.2f}", f"{row.peak_bytes / 2**20:.1f}",
         )  # fmt: skip
     output.print(table)
+
+
+def _widths(row: Found) -> str:
+    return "-".join(str(width) for width in row.widths)

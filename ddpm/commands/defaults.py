@@ -16,12 +16,15 @@ from ddpm.config import (
     log_snr_end,
     log_snr_start,
 )
+from ddpm.data.images import ImageData
 from ddpm.discrete.process import DiscreteDiffusion, Transition
 from ddpm.errors import InputError, check
 from ddpm.models.network import AnyConfig, values_of_a_layer
 from ddpm.models.vae import VaeConfig
 from ddpm.predictions import canonical
 from ddpm.presets import completed
+from ddpm.prior import Prior
+from ddpm.processes.prior import FITTED_IMAGES
 from ddpm.recorded import CONFIGS, SIZES, usual_weighting
 from ddpm.samplers import Variance, learned_form
 
@@ -51,6 +54,8 @@ LARGE = Defaults(
 )
 OTHER_RATE = 1e-3
 """Learning rate of the networks that are no U-Net."""
+# Measured on the digits: with less decay the autoencoder learns the training images by heart.
+VAE_RATE, VAE_DECAY = 2e-3, 0.2
 
 
 def make_config(request: Request, data: Data, source: str) -> RunConfig:
@@ -183,6 +188,8 @@ def _levels(request: Request) -> int:
 def _optimiser(request: Request, usual: Defaults) -> OptimiserConfig:
     rate = usual.learning_rate if request.network in (None, "unet") else OTHER_RATE
     options: dict[str, Any] = {"learning_rate": rate}
+    if request.process == "vae":
+        options = {"learning_rate": VAE_RATE, "weight_decay": VAE_DECAY}
     for name in ("learning_rate", "decay"):
         if (value := getattr(request, name)) is not None:
             options[name] = value
@@ -194,15 +201,22 @@ def _optimiser(request: Request, usual: Defaults) -> OptimiserConfig:
 def _schedule(request: Request, data: Data) -> ScheduleConfig:
     kind = request.schedule or "log_snr_linear"
     check(kind in SCHEDULES, "schedule", kind, ", ".join(SCHEDULES))
+    # Whitened by a prior, grey levels lie as much further apart as typical pixels vary less.
+    whitened = 2 * math.log(_prior(data).typical) if request.prior == "data" else 0.0
     options: dict[str, Any] = {
         "kind": kind,
-        "log_snr_max": log_snr_end(data.levels),
+        "log_snr_max": log_snr_end(data.levels) + whitened,
         "log_snr_min": log_snr_start(math.prod(data.shape)),
     }
     for name in ("levels", "beta_start", "beta_end", "zero_terminal_snr"):
         if (value := getattr(request, name)) is not None:
             options[name] = value
     return ScheduleConfig(**options)
+
+
+def _prior(data: Data) -> Prior:
+    images = data if isinstance(data, ImageData) else data.sample(FITTED_IMAGES)
+    return Prior.fit(images.train[:FITTED_IMAGES], data.levels)
 
 
 def _threads(request: Request, model: AnyConfig, data: Data, batch_size: int) -> int:

@@ -61,7 +61,7 @@ def two(halves: dict[str, Path]) -> dict[str, list[Trace]]:
 def four(halves: dict[str, Path], two: dict[str, list[Trace]]) -> dict[str, list[Trace]]:
     """Traces of four ranks, among them runs that two ranks began."""
     assert two
-    plans = {"ddp": Plan("ddp"), "fsdp": Plan("fsdp", updates=HALF)} | {
+    plans = {"ddp": Plan("ddp"), "fsdp": Plan("fsdp")} | {
         f"{before} to {after}": Plan(after, begin=halves[before] / f"step-{HALF}", updates=MORE)
         for before in halves
         for after in halves
