@@ -135,7 +135,7 @@ class Pictures(Dataset[Tensor]):
     def __init__(self, images: Tensor) -> None:
         from torchvision import transforms
 
-        self.images = [_picture(image) for image in images]
+        self.images = [picture(image) for image in images]
         self.transform = transforms.Compose(
             [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
         )
@@ -160,7 +160,7 @@ def diffusers_loop(task: Task) -> Updates:
     )
     average = EMAModel(network.parameters(), decay=DECAY)
     loader = DataLoader(Pictures(task.images), batch_size=task.batch_size, shuffle=True)
-    batches = _endless(loader)
+    batches = endless(loader)
 
     def advance(updates: int) -> None:
         network.train()
@@ -190,11 +190,11 @@ def lucidrains_loop(task: Task) -> Updates:
     pictures = task.folder / "pictures"
     pictures.mkdir()
     for number, image in enumerate(task.images):
-        _picture(image).save(pictures / f"{number:06d}.png")
+        picture(image).save(pictures / f"{number:06d}.png")
     diffusion = GaussianDiffusion(
         Plain(task.network(), channels), image_size=side, timesteps=LEVELS, beta_schedule="linear"
     )
-    trainer = _quietly(
+    trainer = quietly(
         partial(
             Theirs, diffusion, str(pictures), train_batch_size=task.batch_size, train_lr=RATE,
             augment_horizontal_flip=False, train_num_steps=0, save_and_sample_every=PLENTY,
@@ -204,24 +204,25 @@ def lucidrains_loop(task: Task) -> Updates:
 
     def advance(updates: int) -> None:
         trainer.train_num_steps += updates
-        _quietly(trainer.train)
+        quietly(trainer.train)
 
     return advance
 
 
-def _quietly(call: Callable[[], Any]) -> Any:
+def quietly(call: Callable[[], Any]) -> Any:
     """Run what prints a bar of its own, and what its dependencies warn of."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         return call()
 
 
-def _endless(loader: "DataLoader[Tensor]") -> Iterator[Tensor]:
+def endless(loader: "DataLoader[Tensor]") -> Iterator[Tensor]:
+    """Batches of a loader, which begins anew when it has given all."""
     while True:
         yield from loader
 
 
-def _picture(image: Tensor) -> Image.Image:
+def picture(image: Tensor) -> Image.Image:
     """An image [C, H, W] as the library of image files has it."""
     pixels = image.permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

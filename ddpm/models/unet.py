@@ -20,7 +20,7 @@ from ddpm.models.blocks import (
 )
 from ddpm.models.checks import check_input, check_shared
 from ddpm.models.conditions import conditional_labels, embed, level_layers
-from ddpm.models.embedding import sinusoidal_embedding
+from ddpm.models.embedding import fourier_features, sinusoidal_embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class UNetConfig:
     """Residual blocks at each resolution, on the way down."""
     attention: tuple[int, ...] = ()
     """Indices into `multipliers` of the resolutions that get attention."""
+    fourier: tuple[int, ...] = ()
+    """Powers n for which the network also sees sin and cos of 2^n pi x, see `fourier_features`."""
     dropout: float = 0.0
     """Probability of dropping an activation inside the residual blocks."""
     classes: int = 0
@@ -64,6 +66,10 @@ class UNetConfig:
             "multipliers", self.multipliers, "at most 16 integers of at most 64",
         )  # fmt: skip
         check(self.blocks <= 64, "blocks", self.blocks, "at most 64")
+        check(
+            len(self.fourier) <= 16 and all(0 <= n <= 16 for n in self.fourier),
+            "fourier", self.fourier, "at most 16 integers from 0 to 16",
+        )  # fmt: skip
         count = len(self.multipliers)
         check(
             all(0 <= i < count for i in self.attention),
@@ -90,7 +96,8 @@ class UNet(nn.Module):
         width = config.channels
         embedding = 4 * width
         self.embed = level_layers(width, embedding)
-        self.stem = nn.Conv2d(config.image_channels, width, 3, padding=1)
+        seen = config.image_channels * (1 + 2 * len(config.fourier))
+        self.stem = nn.Conv2d(seen, width, 3, padding=1)
         self.down, skips, current = _down_path(config, embedding)
         self.middle = Stage(current, current, embedding, config.dropout, bool(config.attention))
         self.up = _up_path(config, embedding, skips, current)
@@ -121,7 +128,8 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         code = sinusoidal_embedding(t, self.config.channels).to(x.dtype)
         embedding = embed(self.embed, self.labels, code, labels)
-        h = self.stem(pad_edge(x, 1 << (len(self.config.multipliers) - 1)))
+        seen = fourier_features(x, self.config.fourier)
+        h = self.stem(pad_edge(seen, 1 << (len(self.config.multipliers) - 1)))
         skips = [h]
         for module in self.down:
             h = module(h, embedding) if isinstance(module, Stage) else module(h)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -12,10 +13,11 @@ from ddpm.models.mlp import MLPConfig
 from ddpm.models.network import build_network
 from ddpm.models.transformer import TransformerConfig
 from ddpm.models.unet import UNetConfig
+from ddpm.models.untied import UntiedConfig
 
 CLASSES = 3
 T = torch.tensor([1, 500])
-Config = UNetConfig | MLPConfig | TransformerConfig
+Config = UNetConfig | MLPConfig | TransformerConfig | UntiedConfig
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -47,11 +49,17 @@ def transformer(**fields: object) -> TransformerConfig:
     return TransformerConfig(width=16, depth=2, heads=2, **fields)  # type: ignore[arg-type]
 
 
+def untied(**fields: object) -> UntiedConfig:
+    return UntiedConfig(levels=1000, hidden=(7, 5), **fields)  # type: ignore[arg-type]
+
+
 CASES = {
     "unet": Case((2, 6, 5), unet),
     "mlp": Case((2, 6, 5), mlp),
     "mlp of vectors": Case((7,), mlp),
     "transformer": Case((2, 6, 5), transformer),
+    "untied": Case((2, 6, 5), untied),
+    "unet with waves": Case((2, 6, 5), partial(unet, fourier=(1, 3))),
 }
 
 

@@ -68,7 +68,7 @@ def test_the_prediction_comes_before_the_raw_variance(case: Case) -> None:
     model = case.model(learned_variance=True)
     plain = build_network(case.config(), case.shape).eval()
     state = {
-        name: value[: plain.state_dict()[name].shape[0]]
+        name: value[tuple(map(slice, plain.state_dict()[name].shape))]
         for name, value in model.state_dict().items()
     }
     plain.load_state_dict(state)

@@ -1,0 +1,1 @@
+"""Three training loops around one network, one processor and one budget; see docs/versus.md."""
