@@ -20,7 +20,7 @@ from ddpm.models.untied import UntiedConfig
 from ddpm.models.vae import VaeConfig
 
 SIZES: dict[str, tuple[str, ...]] = {
-    "unet": ("channels", "multipliers", "blocks", "attention", "dropout"),
+    "unet": ("channels", "multipliers", "blocks", "attention", "fourier", "dropout"),
     "mlp": ("width", "depth", "dropout"),
     "transformer": ("patch", "width", "depth", "heads", "dropout"),
     "untied": ("hidden", "dropout"),
@@ -49,6 +49,8 @@ def recorded(config: RunConfig) -> dict[str, Recorded]:
     Options of other families of models, networks and schedules are left out.
     """
     optimiser = config.optimiser
+    vae = config.process == "vae"
+    decay = None if vae else OptimiserConfig.weight_decay
     averages = (optimiser.ema_decay, *optimiser.ema_others)
     found = {
         "data": Recorded(config.data),
@@ -56,16 +58,18 @@ def recorded(config: RunConfig) -> dict[str, Recorded]:
         "seed": Recorded(config.seed),
         "batch_size": Recorded(config.batch_size),
         "learning_rate": Recorded(optimiser.learning_rate),
+        "warmup": Recorded(optimiser.warmup, OptimiserConfig.warmup),
+        "weight_decay": Recorded(optimiser.weight_decay, decay),
         "process": Recorded(config.process, RunConfig.process),
         **_process(config),
-        "network": Recorded(config.model.kind, "vae" if config.process == "vae" else "unet"),
+        "network": Recorded(config.model.kind, "vae" if vae else "unet"),
         **{name: _size(config, name) for name in SIZES[config.model.kind]},
         "threads": Recorded(config.threads),
         "decay": Recorded(optimiser.decay, OptimiserConfig.decay),
         "ema": Recorded(averages, (OptimiserConfig.ema_decay,)),
         "skip_broken": Recorded(config.skip_broken, False),
     }
-    if config.process != "vae":
+    if not vae:
         found["conditional"] = Recorded(config.classes > 0, False)
     if config.classes:
         found["label_dropout"] = Recorded(config.label_dropout, RunConfig.label_dropout)

@@ -13,6 +13,16 @@ BatchSizeOption = Annotated[
 LearningRateOption = Annotated[
     float | None, typer.Option(help="Peak rate.", show_default="by size", rich_help_panel=MODEL)
 ]
+WarmupOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Updates over which the rate rises.", show_default="100", rich_help_panel=MODEL
+    ),
+]
+WeightDecayOption = Annotated[
+    float | None,
+    typer.Option(help="Of AdamW.", show_default="0.01, for vae 0.2", rich_help_panel=MODEL),
+]
 PresetOption = Annotated[
     str | None,
     typer.Option(help=f"Settings under one name, which other options change: {PRESETS}."),
@@ -178,6 +188,14 @@ AttentionOption = Annotated[
     typer.Option(
         help="U-Net: which of the sizes get attention, 0 the largest, such as 1,2.",
         show_default="the smallest",
+        rich_help_panel=NETWORK,
+    ),
+]
+FourierOption = Annotated[
+    str | None,
+    typer.Option(
+        help="U-Net: powers n of waves sin and cos 2^n pi x that it sees too, such as 7,8.",
+        show_default="none",
         rich_help_panel=NETWORK,
     ),
 ]

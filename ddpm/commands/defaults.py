@@ -190,7 +190,7 @@ def _optimiser(request: Request, usual: Defaults) -> OptimiserConfig:
     options: dict[str, Any] = {"learning_rate": rate}
     if request.process == "vae":
         options = {"learning_rate": VAE_RATE, "weight_decay": VAE_DECAY}
-    for name in ("learning_rate", "decay"):
+    for name in ("learning_rate", "warmup", "weight_decay", "decay"):
         if (value := getattr(request, name)) is not None:
             options[name] = value
     if request.ema:

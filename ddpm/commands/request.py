@@ -26,6 +26,8 @@ class Request:
     seed: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    warmup: int | None = None
+    weight_decay: float | None = None
     process: str | None = None
     prediction: str | None = None
     variance: str | None = None
@@ -48,6 +50,7 @@ class Request:
     multipliers: tuple[int, ...] | None = None
     blocks: int | None = None
     attention: tuple[int, ...] | None = None
+    fourier: tuple[int, ...] | None = None
     patch: int | None = None
     width: int | None = None
     depth: int | None = None
@@ -112,7 +115,7 @@ def check_same(request: Request, config: RunConfig, data: Data) -> None:
     have = recorded(config)
     for field in fields(request):
         value = getattr(request, field.name)
-        if value in (None, ()) or field.name == "minutes":
+        if value in (None, ()) or field.name in ("minutes", "preset"):
             continue
         if field.name == "data":
             value = canonical_source(value)

@@ -22,6 +22,7 @@ from ddpm.data.streamed import StreamedData
 from ddpm.distributed import Ranks, joined
 from ddpm.errors import check
 from ddpm.files import write_atomically
+from ddpm.presets import completed
 from ddpm.run_folder import RunFolder
 from ddpm.trainer import Trainer, check_divisible
 
@@ -50,6 +51,7 @@ def train_run(path: Path, request: Request, options: TrainOptions, *, resume: bo
             asked = request if resume else replace(request, minutes=None)
             config, data = _reopened(folder, asked, options, ranks)
         else:
+            request = completed(request)
             config, data = _opened(request, options, ranks)
         torch.set_num_threads(config.threads)
         if not begun and request.steps is None:

@@ -14,6 +14,7 @@ SURFACE = {
         "objective", "weighting", "bound_rate", "level_sampling", "zero_terminal_snr", "prior",
         "transition", "auxiliary", "conditional", "label_dropout", "network", "multipliers",
         "blocks", "attention", "patch", "width", "depth", "heads", "hidden", "latent",
+        "warmup", "weight_decay", "fourier",
     },
     "sample": {
         "run", "num", "seed", "sampler", "steps", "eta", "out", "device", "ema", "shard_size",

@@ -18,7 +18,8 @@ EVERYTHING = Request(
     variance="learned_sigmoid", objective="hybrid", weighting="min_snr", bound_rate=0.01,
     schedule="linear", levels=77, level_sampling="loss_aware", beta_start=2e-4, beta_end=0.015,
     zero_terminal_snr=True, conditional=True, label_dropout=0.25, channels=12, multipliers=(1, 3),
-    blocks=3, attention=(0, 1), dropout=0.25, threads=2, decay="linear", ema=(0.99, 0.9995),
+    blocks=3, attention=(0, 1), fourier=(3, 4), warmup=7,
+    weight_decay=0.3, dropout=0.25, threads=2, decay="linear", ema=(0.99, 0.9995),
     precision="bfloat16", compile=True, channels_last=True, checkpoint_activations=True,
     accumulation=3, skip_broken=True,
 )  # fmt: skip
