@@ -168,7 +168,8 @@ def train(
         multipliers=sizes("multipliers", multipliers), blocks=blocks,
         attention=sizes("attention", attention), fourier=sizes("fourier", fourier),
         patch=patch, width=width, depth=depth, heads=heads, hidden=sizes("hidden", hidden),
-        latent=latent, dropout=dropout, threads=threads, decay=decay, ema=tuple(ema or ()), skip_broken=skip_broken,
+        latent=latent, dropout=dropout, threads=threads, decay=decay, ema=tuple(ema or ()),
+        skip_broken=skip_broken,
         precision=precision, compile=compile_network, channels_last=channels_last,
         checkpoint_activations=checkpoint_activations, accumulation=accumulation,
     )  # fmt: skip

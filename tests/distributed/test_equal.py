@@ -24,6 +24,8 @@ from tests.distributed.work import BATCH, STEPS, Plan, Trace
 
 HALF = STEPS // 2
 MORE = 8
+TOLD = 40
+"""Updates after most of which levels follow the losses of all ranks."""
 """Updates after a resumption."""
 
 # The losses are of order one and their sums are ordered differently: a few units in the last place
@@ -52,7 +54,10 @@ def two(halves: dict[str, Path]) -> dict[str, list[Trace]]:
     } | {
         f"{name} again": Plan(name, begin=folder / f"step-{HALF}", updates=MORE)
         for name, folder in halves.items()
-    } | {"ddp in parts": Plan("ddp", accumulation=2, updates=MORE)}  # fmt: skip
+    } | {
+        "ddp in parts": Plan("ddp", accumulation=2, updates=MORE),
+        "ddp told": Plan("ddp", accumulation=2, updates=TOLD, told=True),
+    }  # fmt: skip
     results = together(2, work.train_all, list(plans.values()))
     return {name: [rank[i] for rank in results] for i, name in enumerate(plans)}
 
@@ -111,6 +116,17 @@ def test_four_ranks_are_one(alone: Trace, four: dict[str, list[Trace]], parallel
 def test_two_ranks_with_two_parts_each_are_one(alone: Trace, two: dict[str, list[Trace]]) -> None:
     assert_like(two["ddp in parts"][0], alone)
     assert_same_inputs(two["ddp in parts"], alone, parts=2)
+
+
+def test_levels_follow_the_losses_of_all_ranks(two: dict[str, list[Trace]]) -> None:
+    """And classes stay with their images, the same ones hidden."""
+    alone = work.train(ALONE, Plan(updates=TOLD, told=True))
+    assert_like(two["ddp told"][0], alone)
+    assert_same_inputs(two["ddp told"], alone, parts=2)
+    counts = np.bincount(np.concatenate([t for _, t in alone.seen[-10:]]), minlength=5)
+    # Uniform levels would give a chi-square of 3 degrees of freedom; it exceeds 16.3 once in 1000.
+    even = 10 * BATCH / 4
+    assert ((counts[1:] - even) ** 2 / even).sum() > 16.3, counts
 
 
 def assert_same_inputs(traces: list[Trace], alone: Trace, parts: int = 1) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from ddpm.config import ComputeConfig, OptimiserConfig, RunConfig
+from ddpm.config import ComputeConfig, OptimiserConfig, RunConfig, ScheduleConfig
+from ddpm.data.batches import InMemory
 from ddpm.distributed import Ranks
 from ddpm.errors import InputError
 from ddpm.models.unet import UNetConfig
@@ -21,6 +22,7 @@ from ddpm.trainer import Trainer
 from tests.ddpm.small import IMAGES, small_config
 
 STEPS = 200
+CLASSES = 3
 BATCH = 8
 
 
@@ -55,14 +57,29 @@ class Plan:
     begin: Path | None = None
     updates: int = STEPS
     save: tuple[int, Path] | None = None
+    told: bool = False
 
 
-def config(accumulation: int = 1) -> RunConfig:
+def config(accumulation: int = 1, *, told: bool = False) -> RunConfig:
     """A run whose updates are well conditioned.
 
     With one channel to a group of the normalisation the gradient of a bias is nothing but rounding,
     which the optimiser makes as large as any other.
+
+    Args:
+        accumulation: Parts of a batch.
+        told: Whether the network knows classes and levels are drawn by their losses, few enough
+            of them that these are soon known.
     """
+    if told:
+        plain = config(accumulation)
+        return replace(
+            plain,
+            schedule=ScheduleConfig(levels=4),
+            model=replace(plain.model, classes=CLASSES),  # type: ignore[arg-type]
+            level_sampling="loss_aware",
+            label_dropout=0.3,
+        )
     return replace(
         small_config(steps=STEPS),
         batch_size=BATCH,
@@ -77,11 +94,12 @@ def train_all(ranks: Ranks, plans: list[Plan]) -> list[Trace]:
 
 
 def train(ranks: Ranks, plan: Plan) -> Trace:
-    run = config(plan.accumulation)
-    trainer = Trainer(run, IMAGES, ranks.device, ranks, plan.parallel)
+    run = config(plan.accumulation, told=plan.told)
+    images = InMemory(IMAGES, BATCH, run.seed, ranks.device, torch.arange(len(IMAGES)) % CLASSES)
+    trainer = Trainer(run, images, ranks.device, ranks, plan.parallel)
     if plan.begin is not None:
         trainer.restore(plan.begin)
-    seen = _watch(trainer.model)
+    seen = _watch(trainer.model, plan.updates if plan.told else 12)
     losses, norms = [], []
     for record in trainer.run():
         losses.append(float(record.loss))
@@ -97,7 +115,7 @@ def train(ranks: Ranks, plan: Plan) -> Trace:
     return Trace(losses, norms, seen, weights if ranks.main else {}, own)
 
 
-def _watch(model: nn.Module, most: int = 12) -> list[tuple[Array, Array]]:
+def _watch(model: nn.Module, most: int) -> list[tuple[Array, Array]]:
     seen: list[tuple[Array, Array]] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
