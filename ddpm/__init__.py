@@ -12,66 +12,114 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpm.config import RunConfig
     from ddpm.data.images import ImageData
     from ddpm.data.load import load_images
     from ddpm.diffusion import Gaussian, GaussianDiffusion, Reverse
+    from ddpm.discrete.process import DiscreteDiffusion
     from ddpm.errors import InputError
     from ddpm.keys import Key
+    from ddpm.learned_schedule import MonotoneLogSnr, ScheduledNetwork
+    from ddpm.level_samplers import LevelSampler, level_sampler
     from ddpm.levels import trailing
     from ddpm.likelihood import calc_bpd_loop
+    from ddpm.models.mlp import MLP, MLPConfig
+    from ddpm.models.network import build_network
+    from ddpm.models.transformer import Transformer, TransformerConfig
     from ddpm.models.unet import UNet, UNetConfig
+    from ddpm.models.untied import Untied, UntiedConfig
+    from ddpm.models.vae import Vae, VaeConfig
     from ddpm.multistep import dpm_solver_table, heun_table
+    from ddpm.prior import Prior
+    from ddpm.prior_diffusion import PriorDiffusion
     from ddpm.samplers import StepTable, ancestral_table, ddim_table
     from ddpm.sampling import Guidance, State
     from ddpm.schedule import Schedule
     from ddpm.sde_tables import euler_maruyama_table
+    from ddpm.trainer import Trainer
     from ddpm.weightings import weight_table
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DiscreteDiffusion": "discrete.process",
     "Gaussian": "diffusion",
     "GaussianDiffusion": "diffusion",
     "Guidance": "sampling",
     "ImageData": "data.images",
     "InputError": "errors",
     "Key": "keys",
+    "LevelSampler": "level_samplers",
+    "MLP": "models.mlp",
+    "MLPConfig": "models.mlp",
+    "MonotoneLogSnr": "learned_schedule",
+    "Prior": "prior",
+    "PriorDiffusion": "prior_diffusion",
     "Reverse": "diffusion",
+    "RunConfig": "config",
     "Schedule": "schedule",
+    "ScheduledNetwork": "learned_schedule",
     "State": "sampling",
     "StepTable": "samplers",
+    "Trainer": "trainer",
+    "Transformer": "models.transformer",
+    "TransformerConfig": "models.transformer",
     "UNet": "models.unet",
     "UNetConfig": "models.unet",
+    "Untied": "models.untied",
+    "UntiedConfig": "models.untied",
+    "Vae": "models.vae",
+    "VaeConfig": "models.vae",
     "ancestral_table": "samplers",
+    "build_network": "models.network",
     "calc_bpd_loop": "likelihood",
     "ddim_table": "samplers",
     "dpm_solver_table": "multistep",
     "euler_maruyama_table": "sde_tables",
     "heun_table": "multistep",
+    "level_sampler": "level_samplers",
     "load_images": "data.load",
     "trailing": "levels",
     "weight_table": "weightings",
 }
 
 __all__ = [
+    "MLP",
+    "DiscreteDiffusion",
     "Gaussian",
     "GaussianDiffusion",
     "Guidance",
     "ImageData",
     "InputError",
     "Key",
+    "LevelSampler",
+    "MLPConfig",
+    "MonotoneLogSnr",
+    "Prior",
+    "PriorDiffusion",
     "Reverse",
+    "RunConfig",
     "Schedule",
+    "ScheduledNetwork",
     "State",
     "StepTable",
+    "Trainer",
+    "Transformer",
+    "TransformerConfig",
     "UNet",
     "UNetConfig",
+    "Untied",
+    "UntiedConfig",
+    "Vae",
+    "VaeConfig",
     "ancestral_table",
+    "build_network",
     "calc_bpd_loop",
     "ddim_table",
     "dpm_solver_table",
     "euler_maruyama_table",
     "heun_table",
+    "level_sampler",
     "load_images",
     "trailing",
     "weight_table",
