@@ -90,6 +90,8 @@ def test_the_readme_counts_the_ledger() -> None:
         "docs/bench.md",
         "docs/kernels.md",
         "docs/training.md",
+        "docs/objectives.md",
+        "docs/versus.md",
     ],
 )
 def test_links_lead_somewhere(document: str) -> None:
