@@ -24,9 +24,7 @@ CPU = torch.device("cpu")
 LEVELS = 100
 OBJECTIVES = {
     "simple, eps": Request(),
-    "simple, v, cosine": Request(prediction="v", schedule="cosine"),
     "vlb, eps": Request(objective="vlb"),
-    "vlb, v, cosine": Request(prediction="v", schedule="cosine", objective="vlb"),
     "vlb, eps, cosine, learned variance": Request(
         schedule="cosine", variance="learned_range", objective="vlb"
     ),

@@ -20,6 +20,7 @@ from ddpm.distributed import ALONE
 from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
+from ddpm.models.unet import UNetConfig
 from ddpm.parallel import clip_gradient
 from ddpm.processes.choose import diffusion_of
 from ddpm.rates import learning_rate
@@ -192,7 +193,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     trainer = small_trainer()
     trainer.update()
     folder = trainer.save(tmp_path)
-    wider = replace(small_config(), model=replace(small_config().model, channels=8))
+    model = UNetConfig(channels=8, multipliers=(1, 2), blocks=1)
+    wider = replace(small_config(), model=model)
     with pytest.raises(InputError, match=r"tensor .* is torch.float32 \[.*allowed is"):
         small_trainer(wider).restore(folder)
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from ddpm.models.mlp import MLP, MLPConfig
-from ddpm.models.network import NetworkConfig, build_network
+from ddpm.models.network import AnyConfig, NetworkConfig, build_network
 from ddpm.models.transformer import Transformer, TransformerConfig
 from ddpm.models.unet import UNet, UNetConfig
 from tests.ddpm.models.networks import Config
@@ -71,7 +71,7 @@ KINDS: list[tuple[Config, type[nn.Module]]] = [
     (MLPConfig(width=8, classes=2), MLP),
     (TransformerConfig(width=8, learned_variance=True, mlp_ratio=1.5), Transformer),
 ]
-READER: TypeAdapter[Config] = TypeAdapter(NetworkConfig)
+READER: TypeAdapter[AnyConfig] = TypeAdapter(NetworkConfig)
 
 
 @pytest.mark.parametrize(("config", "kind"), KINDS)
