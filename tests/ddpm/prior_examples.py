@@ -8,8 +8,6 @@ from ddpm.prior import Prior
 from ddpm.reference.priorgrad import Prior as FullPrior
 from ddpm.verify.strategies import Array
 
-SAMPLING_NOISE, INITIAL_NOISE, EVALUATION_NOISE = 3, 4, 7
-
 SHAPE = (1, 2, 2)
 LABELS = torch.tensor([2, 0, 1, 0, 2])
 

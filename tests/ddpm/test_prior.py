@@ -32,7 +32,7 @@ from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, generators, moderate_betas, seeds
 from tests.ddpm.prior_examples import LABELS, SHAPE, flat, full, random_images, random_prior
 
-SAMPLING_NOISE, INITIAL_NOISE, EVALUATION_NOISE = 3, 4, 7
+EVALUATION_NOISE = 7
 
 
 @given(generators(), st.integers(1, 40), st.sampled_from([2, 17, 256]), st.floats(0.1, 3))

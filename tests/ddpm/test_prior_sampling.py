@@ -26,7 +26,7 @@ from ddpm.verify.strategies import Array, generators, moderate_betas, seeds
 from tests.ddpm.prior_examples import LABELS, SHAPE, flat, full, random_prior
 from tests.devices.pretend import GPU, pretend_gpu
 
-SAMPLING_NOISE, INITIAL_NOISE, EVALUATION_NOISE = 3, 4, 7
+SAMPLING_NOISE, INITIAL_NOISE = 3, 4
 
 
 @settings(max_examples=25)
