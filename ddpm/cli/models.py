@@ -53,7 +53,11 @@ ScheduleOption = Annotated[
 ]
 LevelsOption = Annotated[
     int | None,
-    typer.Option(help="Number of noise levels T.", show_default="500", rich_help_panel=MODEL),
+    typer.Option(
+        help="Number of noise levels T.",
+        show_default="500, for discrete 100, for untied 20",
+        rich_help_panel=MODEL,
+    ),
 ]
 BetaStartOption = Annotated[
     float | None,
