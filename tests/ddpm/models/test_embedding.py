@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.models.embedding import sinusoidal_embedding
+from ddpm.models.embedding import fourier_features, sinusoidal_embedding
 
 DIMS = st.integers(1, 64).map(lambda half: 2 * half)
 LEVELS = st.integers(0, 1000)
@@ -58,3 +58,27 @@ def test_fractional_levels() -> None:
 def test_odd_or_empty_dim(dim: int) -> None:
     with pytest.raises(ValueError, match=rf"dim = {dim}: allowed is an even positive integer"):
         sinusoidal_embedding(torch.tensor([1]), dim)
+
+
+def test_waves_beside_an_image() -> None:
+    x = torch.linspace(-1, 1, 24).reshape(2, 3, 2, 2)
+    waves = fourier_features(x, (1, 4))
+    assert waves.shape == (2, 15, 2, 2)
+    assert torch.equal(waves[:, :3], x)
+    wide = x.double()
+    for i, n in enumerate((1, 4)):
+        first = 3 + 6 * i
+        sine, cosine = (
+            waves[:, first : first + 3].double(),
+            waves[:, first + 3 : first + 6].double(),
+        )
+        torch.testing.assert_close(sine, (2**n * torch.pi * wide).sin(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(cosine, (2**n * torch.pi * wide).cos(), rtol=0, atol=1e-5)
+    assert fourier_features(x, ()) is x
+
+
+def test_the_wave_of_17_grey_levels_is_the_same_at_each() -> None:
+    levels = torch.arange(17).reshape(1, 1, 1, 17) / 8 - 1
+    sine, cosine = fourier_features(levels, (4,))[:, 1:].unbind(1)
+    torch.testing.assert_close(sine, torch.zeros_like(sine), rtol=0, atol=1e-5)
+    torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=1e-5)
