@@ -44,7 +44,7 @@ class LevelSampler(Protocol):
         """
 
     def observe(self, t: Tensor, losses: Tensor) -> None:
-        """Take in the losses of one update, of all ranks and parts, in any order.
+        """Take in the losses of one update, of all ranks and parts, in the order of its rows.
 
         Args:
             t: Levels, int64 [N].

@@ -8,8 +8,6 @@ from torch import Tensor
 from ddpm.errors import InputError, check
 from ddpm.level_words import WORDS, Drawn, check_names, check_place, check_steps, word_table
 
-SCRAMBLE = 0x9E3779B1
-"""Odd, so that multiplying by it permutes the words."""
 LARGEST = {"squares": torch.finfo(torch.float32).max ** 2, "seen": 1 << 62}
 """Largest numbers of a history that was written by `tensors`."""
 
@@ -70,11 +68,12 @@ class LossAwareLevels:
     def observe(self, t: Tensor, losses: Tensor) -> None:
         """Take in the losses of one update; each level keeps its last ones.
 
-        Where an update brings more losses of a level than are kept, a part of them is; which part,
-        and what goes first later, depends on their values and not on their order or size.
+        Where an update brings more losses of a level than are kept, the first of them are. Their
+        order decides what is kept and not their values, whose last digits differ between ways of
+        sharing a batch.
 
         Args:
-            t: Levels, int64 [N], in 1..T.
+            t: Levels, int64 [N], in 1..T, in the order of the rows of the global batch.
             losses: One a level, before any weight, [N].
 
         Raises:
@@ -84,8 +83,7 @@ class LossAwareLevels:
         value = losses.detach().to(self.device, torch.float32)
         # Level T + 1 takes what is not finite, and is dropped.
         level = torch.where(value.isfinite(), t.to(self.device) - 1, self.steps)
-        scrambled = (value.view(torch.int32).long() * SCRAMBLE) & (WORDS - 1)
-        order = torch.argsort((level << 32) + scrambled)
+        order = torch.argsort(level, stable=True)
         level, square = level[order], value[order].double().square()
         number = torch.zeros(self.steps + 1, dtype=torch.int64, device=self.device)
         number.scatter_add_(0, level, torch.ones_like(level))

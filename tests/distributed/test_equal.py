@@ -123,9 +123,9 @@ def test_levels_follow_the_losses_of_all_ranks(two: dict[str, list[Trace]]) -> N
     alone = work.train(ALONE, Plan(updates=TOLD, told=True))
     assert_like(two["ddp told"][0], alone)
     assert_same_inputs(two["ddp told"], alone, parts=2)
-    counts = np.bincount(np.concatenate([t for _, t in alone.seen[-10:]]), minlength=5)
+    counts = np.bincount(np.concatenate([t for _, t in alone.seen[-20:]]), minlength=5)
     # Uniform levels would give a chi-square of 3 degrees of freedom; it exceeds 16.3 once in 1000.
-    even = 10 * BATCH / 4
+    even = 20 * BATCH / 4
     assert ((counts[1:] - even) ** 2 / even).sum() > 16.3, counts
 
 
