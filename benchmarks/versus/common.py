@@ -1,6 +1,6 @@
 """What the three training loops share: the network, the images, and what a loop has to offer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +15,9 @@ from ddpm.data.images import ImageData
 from ddpm.errors import InputError
 from ddpm.evaluation.extractors import as_rgb
 from ddpm.models.initialise import build
-from ddpm.models.unet import UNetConfig
 
 LEVELS = 1000
 """Levels of the peers, their own default."""
-BLOCKS = 1
-"""Residual blocks at a resolution: half of our default, so that one core does more updates."""
 
 Weights = dict[str, Tensor]
 
@@ -97,17 +94,15 @@ class Network(Plain):
 
 
 def configure(data: ImageData, source: str, seed: int, batch_size: int) -> RunConfig:
-    """What `ddpm train` would do, with a smaller network, without dropout, on one thread.
+    """What `ddpm train --preset fashion-mnist` does, whatever the images, on one thread.
 
     Raises:
         InputError: an argument is out of range.
     """
     request = Request(
-        data=source, steps=1, seed=seed, batch_size=batch_size, threads=1, dropout=0.0
+        preset="fashion-mnist", data=source, steps=1, seed=seed, batch_size=batch_size, threads=1
     )
-    config = make_config(request, data, source)
-    assert isinstance(config.model, UNetConfig)
-    return replace(config, model=replace(config.model, blocks=BLOCKS))
+    return make_config(request, data, source)
 
 
 def require(peer: str) -> None:

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Ours:
-    """The trainer behind `ddpm train`, with its defaults for images of this size."""
+    """The trainer behind `ddpm train`, with the preset of Fashion-MNIST."""
 
     def __init__(self, start: Start) -> None:
         config = replace(start.config, steps=start.planned)
@@ -33,6 +33,8 @@ class Ours:
         self.settings: dict[str, object] = {
             "schedule": asdict(config.schedule),
             "optimiser": asdict(config.optimiser),
+            "objective": asdict(config.objective),
+            "level_sampling": config.level_sampling,
         }
 
     def update(self) -> None:
