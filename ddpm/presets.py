@@ -40,7 +40,7 @@ PRESETS = {
     ),
     "cifar10": Preset(
         {
-            "data": "torchvision:CIFAR10", "steps": 800_000, "batch_size": 128,
+            "data": "hf:uoft-cs/cifar10", "steps": 800_000, "batch_size": 128,
             "learning_rate": 2e-4, "warmup": 5000, "weight_decay": 0.0, "decay": "constant",
             "ema": (0.9999,), "schedule": "linear", "levels": 1000, "variance": "beta",
             "channels": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,),

@@ -1,5 +1,6 @@
 """Presets: what they stand for, and how other options go with them."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from ddpm.cli.options import PRESETS as NAMES
 from ddpm.commands.defaults import make_config
 from ddpm.commands.request import Request
+from ddpm.data.hubs import is_hub
 from ddpm.data.images import ImageData
+from ddpm.data.load import NAMED, load_images
 from ddpm.errors import InputError
 from ddpm.models.unet import UNetConfig
 from ddpm.presets import PRESETS, completed
@@ -37,6 +40,21 @@ def test_each_is_complete_and_says_where_it_is_from(name: str) -> None:
     config = make_config(Request(preset=name, data="folder", steps=1), images(side), "folder")
     assert isinstance(config.model, UNetConfig)
     assert "measured" in PRESETS[name].source or "https://" in PRESETS[name].source
+
+
+@pytest.mark.parametrize("name", [n for n, preset in PRESETS.items() if not preset.own_data])
+def test_the_data_of_each_are_of_a_kind_that_is_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that is refused, because its files are pickles, is refused before its library."""
+    source = PRESETS[name].options["data"]
+    if not is_hub(source):
+        assert source in NAMED
+        return
+    for library in ("torchvision", "datasets"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match="is not installed"):
+        load_images(source)
 
 
 def test_papers_figures() -> None:
