@@ -123,7 +123,7 @@ def _size(config: RunConfig, name: str) -> Recorded:
     value = getattr(config.model, name)
     # A U-Net's sizes and its dropout suit the data; other networks have one default each.
     if isinstance(config.model, UNetConfig):
-        return Recorded(value)
+        return Recorded(value, UNetConfig.fourier if name == "fourier" else None)
     usual = getattr(type(config.model), name)
     single = name == "hidden" and isinstance(config.model, VaeConfig)
     return Recorded((value,), (usual,)) if single else Recorded(value, usual)
