@@ -52,7 +52,7 @@ NETWORKS: dict[str, Callable[..., AnyConfig]] = {
     "vae": partial(VaeConfig, latent=2, hidden=5),
 }
 CPU = torch.device("cpu")
-STEPS = [0.03 / 4**i for i in range(7)]
+STEPS = [0.03 / 4**i for i in range(8)]
 """Of finite differences, whose losses have the digits of float32."""
 CLOSE = 0.02
 """Largest relative error of a gradient."""
@@ -224,6 +224,14 @@ def slope(
         "transition": "uniform", "classes": 3, "seed": 5,
     }
 )  # fmt: skip
+@example(
+    {
+        "process": "discrete", "network": "unet", "prediction": "eps", "variance": "posterior",
+        "learned": False, "objective": None, "weighting": "simple", "schedule": "cosine",
+        "zero_terminal_snr": False, "prior": "standard", "level_sampling": "low_discrepancy",
+        "transition": "uniform", "classes": 3, "seed": 2,
+    }
+)  # fmt: skip
 def test_the_gradient_is_that_of_the_loss(choice: dict[str, Any]) -> None:
     config = made(choice)
     if (config.objective.kind or "hybrid") == "hybrid":
@@ -240,8 +248,9 @@ def test_the_gradient_is_that_of_the_loss(choice: dict[str, Any]) -> None:
     ]
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in filled))
     assert norm > 0
-    # Some losses bend within a thousandth, so steps go down to where their rounding would show.
-    least = 3e-6 * float(loss.detach().abs()) / (CLOSE * norm)
+    # Some losses bend within a thousandth, so steps go down to where their rounding would show:
+    # it was measured at 1e-7 of the loss.
+    least = 5e-7 * float(loss.detach().abs()) / (CLOSE * norm)
     steps = [step for step in STEPS if step > least]
     assume(steps)
     direction = [g / norm for g in filled]
