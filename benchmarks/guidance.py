@@ -23,7 +23,7 @@ from ddpm.data.images import ImageData
 from ddpm.data.load import load_images
 from ddpm.errors import check
 from ddpm.evaluation.summary import evaluate_samples
-from ddpm.processes.base import Sampler
+from ddpm.samplers.sampler import Sampler
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 

@@ -33,7 +33,7 @@ from ddpm.models.unet import UNet, UNetConfig
 from ddpm.prior import Prior, decoder_bits, fit_decoder_std
 from ddpm.prior_diffusion import PriorDiffusion
 from ddpm.rates import learning_rate
-from ddpm.samplers import ancestral_table
+from ddpm.samplers.ancestral import ancestral_table
 from ddpm.schedule import Schedule
 
 BATCH, LEVELS, FIT_IMAGES, DRAWN = 64, 200, 500, 250

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ddpm.keys import Key
     from ddpm.learned_schedule import MonotoneLogSnr, ScheduledNetwork
     from ddpm.level_samplers import LevelSampler, level_sampler
-    from ddpm.levels import trailing
     from ddpm.likelihood import calc_bpd_loop
     from ddpm.models.mlp import MLP, MLPConfig
     from ddpm.models.network import build_network
@@ -29,13 +28,16 @@ if TYPE_CHECKING:
     from ddpm.models.unet import UNet, UNetConfig
     from ddpm.models.untied import Untied, UntiedConfig
     from ddpm.models.vae import Vae, VaeConfig
-    from ddpm.multistep import dpm_solver_table, heun_table
     from ddpm.prior import Prior
     from ddpm.prior_diffusion import PriorDiffusion
-    from ddpm.samplers import StepTable, ancestral_table, ddim_table
-    from ddpm.sampling import Guidance, State
+    from ddpm.samplers.ancestral import ancestral_table
+    from ddpm.samplers.ddim import ddim_table
+    from ddpm.samplers.levels import trailing
+    from ddpm.samplers.loop import Guidance, State
+    from ddpm.samplers.multistep import dpm_solver_table, heun_table
+    from ddpm.samplers.sde import euler_maruyama_table
+    from ddpm.samplers.tables import StepTable
     from ddpm.schedule import Schedule
-    from ddpm.sde_tables import euler_maruyama_table
     from ddpm.trainer import Trainer
     from ddpm.weightings import weight_table
 
@@ -45,7 +47,7 @@ _HOMES = {
     "DiscreteDiffusion": "discrete.process",
     "Gaussian": "diffusion",
     "GaussianDiffusion": "diffusion",
-    "Guidance": "sampling",
+    "Guidance": "samplers.loop",
     "ImageData": "data.images",
     "InputError": "errors",
     "Key": "keys",
@@ -59,8 +61,8 @@ _HOMES = {
     "RunConfig": "config",
     "Schedule": "schedule",
     "ScheduledNetwork": "learned_schedule",
-    "State": "sampling",
-    "StepTable": "samplers",
+    "State": "samplers.loop",
+    "StepTable": "samplers.tables",
     "Trainer": "trainer",
     "Transformer": "models.transformer",
     "TransformerConfig": "models.transformer",
@@ -70,16 +72,16 @@ _HOMES = {
     "UntiedConfig": "models.untied",
     "Vae": "models.vae",
     "VaeConfig": "models.vae",
-    "ancestral_table": "samplers",
+    "ancestral_table": "samplers.ancestral",
     "build_network": "models.network",
     "calc_bpd_loop": "likelihood",
-    "ddim_table": "samplers",
-    "dpm_solver_table": "multistep",
-    "euler_maruyama_table": "sde_tables",
-    "heun_table": "multistep",
+    "ddim_table": "samplers.ddim",
+    "dpm_solver_table": "samplers.multistep",
+    "euler_maruyama_table": "samplers.sde",
+    "heun_table": "samplers.multistep",
     "level_sampler": "level_samplers",
     "load_images": "data.load",
-    "trailing": "levels",
+    "trailing": "samplers.levels",
     "weight_table": "weightings",
 }
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ddpm.checkpoint import check_fit
 from ddpm.config import ComputeConfig
 from ddpm.errors import check
-from ddpm.sampling import tensor_of
+from ddpm.samplers.loop import tensor_of
 from ddpm.scaling import Scaling
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ddpm.models.unet import UNetConfig
 from ddpm.objectives import Objective
 from ddpm.predictions import TRAINABLE, Prediction
 from ddpm.processes.choose import check_combination, network_shape
-from ddpm.samplers import FixedVariance, LearnedVariance
+from ddpm.samplers.variances import FixedVariance, LearnedVariance
 from ddpm.schedule import Schedule, ScheduleKind
 from ddpm.weightings import WEIGHTINGS, Weighting
 

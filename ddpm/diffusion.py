@@ -14,22 +14,22 @@ from ddpm.kernels.normal import normal
 from ddpm.kernels.q_sample import q_sample, q_sample_drawn
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.levels import trailing
 from ddpm.objectives import Loss, Objective
 from ddpm.predictions import canonical, check_prediction, x0_coefficients
-from ddpm.samplers import (
-    StepTable,
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.loop import Edit, Guidance, State, sample_progressive, tensor_of
+from ddpm.samplers.loop import Model as Model
+from ddpm.samplers.tables import StepTable
+from ddpm.samplers.variances import (
     Variance,
-    ancestral_table,
     check_error,
     check_variance,
-    ddim_table,
     fixed_variance,
     learned_columns,
     learned_form,
 )
-from ddpm.sampling import Guidance, State, sample_progressive, tensor_of
-from ddpm.sampling import Model as Model
 from ddpm.schedule import Schedule
 
 
@@ -278,6 +278,7 @@ class GaussianDiffusion:
         clip_denoised: bool = True,
         threshold_ratio: float | None = None,
         guidance: Guidance | None = None,
+        edit: Edit | None = None,
         device: torch.device | str = "cpu",
         **conditions: Any,
     ) -> Tensor:
@@ -291,8 +292,10 @@ class GaussianDiffusion:
             samples: Global index of each image, B integers; None means 0..B-1. Image i of a seed
                 is the same picture in any batch.
             clip_denoised: Whether estimates of the clean image are clipped to [-1, 1].
-            threshold_ratio: Quantile of dynamic thresholding, see `ddpm.sampling`; None for none.
+            threshold_ratio: Quantile of dynamic thresholding, or None; see
+                `ddpm.samplers.loop.sample_progressive`.
             guidance: Classifier-free guidance, or None.
+            edit: What is done with the images after every step, or None.
             device: Where the network lives.
             conditions: Passed to the network.
 
@@ -311,7 +314,7 @@ class GaussianDiffusion:
         x = self.initial_noise(shape, key)
         for state in self.sample_progressive(
             model, x, key, table, clip_denoised=clip_denoised, threshold_ratio=threshold_ratio,
-            guidance=guidance, **conditions,
+            guidance=guidance, edit=edit, **conditions,
         ):  # fmt: skip
             x = state.x
         return x
@@ -326,12 +329,13 @@ class GaussianDiffusion:
         clip_denoised: bool = True,
         threshold_ratio: float | None = None,
         guidance: Guidance | None = None,
+        edit: Edit | None = None,
         **conditions: Any,
     ) -> Iterator[State]:
-        """Yield the state after every step of a sampler; see `ddpm.sampling.sample_progressive`."""
+        """Yield the state after every step, see `ddpm.samplers.loop.sample_progressive`."""
         return sample_progressive(
             model, x, key, table, conditions, clip_denoised=clip_denoised,
-            threshold_ratio=threshold_ratio, guidance=guidance, learned=self.learned,
+            threshold_ratio=threshold_ratio, guidance=guidance, learned=self.learned, edit=edit,
         )  # fmt: skip
 
     def calc_bpd_loop(

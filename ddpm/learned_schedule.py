@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ddpm.predictions import TRAINABLE, Prediction
-from ddpm.sampling import tensor_of
+from ddpm.samplers.loop import tensor_of
 from ddpm.schedule import Schedule
 
 NetworkObjective = Literal["simple", "vlb"]

@@ -12,8 +12,8 @@ from ddpm.diffusion import GaussianDiffusion, Model
 from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.samplers import fixed_variance
-from ddpm.sampling import tensor_of
+from ddpm.samplers.loop import tensor_of
+from ddpm.samplers.variances import fixed_variance
 
 NATS_PER_BIT = math.log(2)
 BATCH = 128

@@ -9,7 +9,7 @@ from ddpm.kernels.diffusion_loss import diffusion_loss
 from ddpm.kernels.variational_loss import variational_loss
 from ddpm.keys import Key
 from ddpm.predictions import TRAINABLE, Prediction
-from ddpm.samplers import Variance, learned_form
+from ddpm.samplers.variances import Variance, learned_form
 from ddpm.schedule import Schedule
 from ddpm.variational import variational_table
 from ddpm.weightings import weight_table

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ddpm.data.images import to_levels
 from ddpm.keys import Key
-from ddpm.processes.base import Sampler, Trained
+from ddpm.processes.base import Trained
+from ddpm.samplers.sampler import Sampler
 
 
 def progress_grid(
@@ -43,7 +44,8 @@ def progress_grid(
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     key = Key.of(seed, range(num), device=device)
-    sampler = Sampler(name=trained.samplers[-1], steps=min(steps, trained.levels))
+    name = "ddim" if "ddim" in trained.samplers else trained.samplers[0]
+    sampler = Sampler(name=name, steps=min(steps, trained.levels))
     labels = torch.arange(num, device=device) % trained.classes if trained.classes else None
     with _evaluation(model):
         for state in trained.sample((num, *shape), key, sampler, labels):

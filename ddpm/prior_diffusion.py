@@ -16,8 +16,8 @@ from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.predictions import x0_coefficients
 from ddpm.prior import Prior
-from ddpm.samplers import StepTable
-from ddpm.sampling import Guidance, State, caller, sample_progressive
+from ddpm.samplers.loop import Guidance, State, caller, sample_progressive
+from ddpm.samplers.tables import StepTable
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,10 @@ from ddpm.kernels.affine_step import COLUMNS
 from ddpm.kernels.normal import normal
 from ddpm.kernels.sampler_step import sampler_step, sampler_step_multistep
 from ddpm.kernels.streams import Stream
-from ddpm.multistep import dpm_solver_table
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.multistep import dpm_solver_table
+from ddpm.samplers.tables import StepTable
 
 # The peers subtract float32 tables that are nearly equal.
 TABLES = (2e-4, 2e-5)
@@ -151,7 +153,7 @@ def _place(table: StepTable, index: int, inputs: Inputs) -> tuple[Place, dict[st
     table, key = table.to(inputs.device), inputs.key
     row = torch.tensor(index, device=inputs.device)
     named = dict(zip(COLUMNS, table.coefficients[index].unbind(), strict=True))
-    return (table.coefficients, table.levels, row, key.seed, key.sample), named
+    return (table.coefficients, table.draws, row, key.seed, key.sample), named
 
 
 def _given(call: Call, noise: Tensor) -> Call:

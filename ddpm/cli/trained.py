@@ -55,7 +55,7 @@ def sample(
     """
     launch(ranks)
     from ddpm.commands.sample import Wanted, sample_run
-    from ddpm.processes.base import Sampler
+    from ddpm.samplers.sampler import Sampler
 
     chosen = Sampler(name=sampler, steps=steps, eta=eta, guidance=guidance, label=label)
     wanted = Wanted(

@@ -27,7 +27,7 @@ from ddpm.presets import completed
 from ddpm.prior import Prior
 from ddpm.processes.prior import FITTED_IMAGES
 from ddpm.recorded import CONFIGS, SIZES, usual_weighting
-from ddpm.samplers import Variance, learned_form
+from ddpm.samplers.variances import Variance, learned_form
 
 SCHEDULES = ("log_snr_linear", "linear", "cosine", "learned")
 

@@ -24,7 +24,7 @@ from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
 from ddpm.likelihood import Bound, collect
-from ddpm.processes.base import Sampler
+from ddpm.samplers.sampler import Sampler
 
 FIT_IMAGES = 2000
 """Training images that the decoder's standard deviation is fitted to."""

@@ -17,7 +17,7 @@ from ddpm.distributed import Ranks, joined
 from ddpm.errors import InputError, check
 from ddpm.evaluation.figures import sample_grid
 from ddpm.files import free_path, write_atomically
-from ddpm.processes.base import Sampler
+from ddpm.samplers.sampler import Sampler
 
 SHOWN = 256
 """Most pictures in one PNG grid; the arrays hold all."""

@@ -18,8 +18,9 @@ from ddpm.data.images import to_levels
 from ddpm.errors import check
 from ddpm.keys import Key
 from ddpm.models.network import values_of_a_layer
-from ddpm.processes.base import Sampler, Trained
+from ddpm.processes.base import Trained
 from ddpm.run_folder import RunFolder
+from ddpm.samplers.sampler import Sampler
 
 BATCH = 125
 """Pictures drawn at a time; larger ones leave a CPU's cache. It divides the usual shard."""

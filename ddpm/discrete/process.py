@@ -20,9 +20,9 @@ from ddpm.discrete.checks import check_images, check_levels_of
 from ddpm.discrete.uniform import UniformChain
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.levels import check_levels, trailing
 from ddpm.likelihood import BATCH, NATS_PER_BIT
-from ddpm.sampling import Model, State, tensor_of
+from ddpm.samplers.levels import check_levels, trailing
+from ddpm.samplers.loop import Model, State, tensor_of
 
 Transition = Literal["uniform", "absorbing"]
 MOST_STEPS = 1_000_000

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ddpm.errors import check
 from ddpm.keys import Key
 from ddpm.level_words import check_names
-from ddpm.sampling import Model, State
+from ddpm.samplers.loop import Model, State
+from ddpm.samplers.sampler import Sampler
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +37,6 @@ class Batch:
     def conditions(self) -> dict[str, Tensor]:
         """What the network is told beside image and level."""
         return {} if self.labels is None else {"labels": self.labels}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """How to draw pictures.
-
-    Attributes:
-        name: "ancestral" or "ddim".
-        steps: Network calls for each picture; None for all levels.
-        eta: For ddim, 0 is deterministic and 1 ancestral.
-        guidance: Scale of classifier-free guidance; 1 for none, 0 for no classes.
-        label: Class of all pictures; None for each class in turn.
-    """
-
-    name: str = "ancestral"
-    steps: int | None = None
-    eta: float = 0.0
-    guidance: float = 1.0
-    label: int | None = None
-
-    def labels(self, pictures: Sequence[int], classes: int) -> Tensor | None:
-        """Classes of pictures by their numbers, int64, on the CPU; None without classes."""
-        if not classes:
-            return None
-        number = torch.tensor(list(pictures), dtype=torch.int64)
-        return number % classes if self.label is None else torch.full_like(number, self.label)
 
 
 class Process(Protocol):
@@ -142,7 +116,7 @@ class Trained(Protocol):
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Names of the samplers that it knows, the quickest last."""
+        """Names of the samplers that it knows, the default first."""
 
     @property
     def classes(self) -> int:

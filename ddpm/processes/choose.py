@@ -14,7 +14,7 @@ from ddpm.processes.gaussian import GaussianProcess
 from ddpm.processes.prior import PriorProcess
 from ddpm.processes.scheduled import ScheduledProcess
 from ddpm.processes.vae import VaeProcess
-from ddpm.samplers import learned_form
+from ddpm.samplers.variances import learned_form
 
 if TYPE_CHECKING:
     from ddpm.config import RunConfig

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from ddpm.discrete.process import DiscreteDiffusion
 from ddpm.errors import InputError, check
 from ddpm.keys import Key
-from ddpm.levels import trailing
-from ddpm.processes.base import Batch, Sampler, WithoutConstants, check_label
-from ddpm.sampling import Model, State
+from ddpm.processes.base import Batch, WithoutConstants, check_label
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.loop import Model, State
+from ddpm.samplers.sampler import Sampler
 
 SAMPLERS = ("ancestral",)
 

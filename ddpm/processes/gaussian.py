@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from ddpm import likelihood
 from ddpm.data.images import to_float
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.errors import InputError, check
+from ddpm.errors import check
 from ddpm.keys import Key
-from ddpm.levels import trailing
-from ddpm.processes.base import Batch, Sampler, WithoutConstants, check_label
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
-from ddpm.sampling import Guidance, Model, State
-
-SAMPLERS = ("ancestral", "ddim")
+from ddpm.processes.base import Batch, WithoutConstants, check_label
+from ddpm.samplers.catalogue import CATALOGUE, table_of
+from ddpm.samplers.loop import Guidance, Model, State
+from ddpm.samplers.sampler import Sampler
+from ddpm.samplers.tables import StepTable
 
 
 def guidance_of(sampler: Sampler, labels: Tensor | None, classes: int) -> Guidance | None:
@@ -81,7 +80,7 @@ class TrainedGaussian:
     @property
     def samplers(self) -> tuple[str, ...]:
         """See `Trained.samplers`."""
-        return SAMPLERS
+        return tuple(CATALOGUE)
 
     def check(self, sampler: Sampler) -> int:
         """See `Trained.check`."""
@@ -93,20 +92,9 @@ class TrainedGaussian:
         return len(self.table(sampler).levels)
 
     def table(self, sampler: Sampler) -> StepTable:
-        """The steps of a sampler.
-
-        Raises:
-            InputError: the name, the number of steps or eta is not allowed.
-        """
-        check(sampler.name in SAMPLERS, "sampler", sampler.name, " or ".join(SAMPLERS))
-        schedule, prediction = self.diffusion.schedule, self.diffusion.prediction
-        try:
-            levels = trailing(schedule.steps, sampler.steps)
-            if sampler.name == "ddim":
-                return ddim_table(schedule, prediction, levels, sampler.eta)
-            return ancestral_table(schedule, prediction, levels, self.diffusion.variance)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        """The steps of a sampler, see `ddpm.samplers.catalogue.table_of`."""
+        diffusion = self.diffusion
+        return table_of(sampler, diffusion.schedule, diffusion.prediction, diffusion.variance)
 
     def sample(
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None

@@ -13,9 +13,10 @@ from ddpm.errors import InputError, check
 from ddpm.keys import Key
 from ddpm.prior import Prior, decoder_bits, fit_decoder_std
 from ddpm.prior_diffusion import PriorDiffusion
-from ddpm.processes.base import Batch, Sampler
+from ddpm.processes.base import Batch
 from ddpm.processes.gaussian import GaussianProcess, TrainedGaussian, guidance_of
-from ddpm.sampling import Model, State
+from ddpm.samplers.loop import Model, State
+from ddpm.samplers.sampler import Sampler
 
 FITTED_IMAGES = 10_000
 """Training images that mean and variances are taken from."""

@@ -11,7 +11,7 @@ from ddpm.kernels.streams import Stream
 from ddpm.learned_schedule import MonotoneLogSnr, NetworkObjective, ScheduledNetwork
 from ddpm.processes.base import Batch
 from ddpm.processes.gaussian import GaussianProcess, TrainedGaussian
-from ddpm.sampling import Model
+from ddpm.samplers.loop import Model
 
 
 class ScheduledProcess(GaussianProcess):

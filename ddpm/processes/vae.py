@@ -9,8 +9,9 @@ from ddpm import vae
 from ddpm.errors import check
 from ddpm.keys import Key
 from ddpm.models.vae import Vae
-from ddpm.processes.base import Batch, Sampler, WithoutConstants, check_label
-from ddpm.sampling import Model, State
+from ddpm.processes.base import Batch, WithoutConstants, check_label
+from ddpm.samplers.loop import Model, State
+from ddpm.samplers.sampler import Sampler
 
 SAMPLERS = ("ancestral",)
 

@@ -20,14 +20,16 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
-from ddpm.levels import trailing
 from ddpm.reference.chain import Chain
 from ddpm.reference.ddim import ddim_step
 from ddpm.reference.objectives import bound_weight, simple_weight
 from ddpm.reference.parameterisations import predict_x0
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.reference.schedules import cosine_schedule, linear_log_snr_schedule, linear_schedule
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.tables import StepTable
 from ddpm.schedule import Schedule
 
 Array = NDArray[np.float64]

@@ -12,8 +12,8 @@ from PIL import Image
 from ddpm.commands.trained import open_run
 from ddpm.evaluation.library import metrics_installed
 from ddpm.keys import Key
-from ddpm.processes.base import Sampler
 from ddpm.processes.gaussian import TrainedGaussian
+from ddpm.samplers.sampler import Sampler
 from tests.cli.command import SMALL, everything_below, run_here
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from ddpm.analytic import GaussianMixture
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.levels import trailing
 from ddpm.predictions import Prediction, x0_coefficients
-from ddpm.samplers import ancestral_table
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.levels import trailing
 from ddpm.schedule import Schedule
 
 SCHEDULE = Schedule.log_snr_linear(20, 6.0, -6.0)

@@ -34,7 +34,7 @@ from ddpm.models.untied import UntiedConfig
 from ddpm.models.vae import VaeConfig
 from ddpm.objectives import Objective
 from ddpm.predictions import TRAINABLE
-from ddpm.samplers import learned_form
+from ddpm.samplers.variances import learned_form
 from ddpm.trainer import Trainer
 from ddpm.weightings import WEIGHTINGS
 from tests.ddpm.small import IMAGES

@@ -18,9 +18,11 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.kernels.dynamic_threshold import dynamic_threshold
 from ddpm.kernels.sampler_step import sampler_step, sampler_step_multistep
 from ddpm.keys import Key
-from ddpm.levels import trailing
-from ddpm.multistep import dpm_solver_table
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.multistep import dpm_solver_table
+from ddpm.samplers.tables import StepTable
 from ddpm.schedule import Schedule
 
 SHAPE = (3, 2, 4, 4)

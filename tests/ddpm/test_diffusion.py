@@ -13,7 +13,7 @@ from ddpm.reference import philox
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import posterior_coefficients, posterior_mean_variance
 from ddpm.reference.variances import model_variance, optimal_variance, sigmoid_variance
-from ddpm.samplers import LearnedVariance
+from ddpm.samplers.variances import LearnedVariance
 from ddpm.schedule import Schedule
 from ddpm.verify.oracles import condition, joint_covariance
 from ddpm.verify.strategies import Array, generators, level_pairs, moderate_betas, seeds, shapes

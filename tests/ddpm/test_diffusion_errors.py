@@ -3,7 +3,7 @@ import torch
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.samplers import Variance
+from ddpm.samplers.variances import Variance
 from ddpm.schedule import Schedule
 
 SCHEDULE = Schedule.from_betas([0.1, 0.2, 0.3])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.levels import check_levels, trailing
+from ddpm.samplers.levels import check_levels, trailing
 from ddpm.verify.strategies import subsequences
 
 

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from ddpm.levels import trailing
-from ddpm.multistep import dpm_solver_table, heun_table
 from ddpm.predictions import Prediction
 from ddpm.reference.chain import Chain
 from ddpm.reference.mixture import Mixture
 from ddpm.reference.parameterisations import predict_x0
 from ddpm.reference.sde_solvers import heun
-from ddpm.samplers import StepTable, ddim_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.multistep import dpm_solver_table, heun_table
+from ddpm.samplers.tables import StepTable
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, generators, moderate_betas, subsequences
 

@@ -22,7 +22,7 @@ from ddpm.reference.variances import (
     log_interpolated_variance,
     sigmoid_variance,
 )
-from ddpm.samplers import LearnedVariance, Variance
+from ddpm.samplers.variances import LearnedVariance, Variance
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, generators, moderate_betas
 from ddpm.weightings import weight_table

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.multistep import heun_table
 from ddpm.prior import Prior
 from ddpm.prior_diffusion import PriorDiffusion, _Clipped
 from ddpm.reference import philox
@@ -19,8 +18,10 @@ from ddpm.reference.priorgrad import (
     prior_q_sample,
     prior_sample,
 )
-from ddpm.samplers import FixedVariance, ancestral_table
-from ddpm.sampling import Guidance
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.loop import Guidance
+from ddpm.samplers.multistep import heun_table
+from ddpm.samplers.variances import FixedVariance
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, generators, moderate_betas, seeds
 from tests.ddpm.prior_examples import LABELS, SHAPE, flat, full, random_prior

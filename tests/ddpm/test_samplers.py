@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm.levels import trailing
 from ddpm.predictions import Prediction
 from ddpm.reference.chain import Chain
 from ddpm.reference.ddim import ddim_step
@@ -15,13 +14,11 @@ from ddpm.reference.parameterisations import predict_x0
 from ddpm.reference.posterior import posterior_mean_variance
 from ddpm.reference.sampling import ancestral_step
 from ddpm.reference.variances import log_interpolated_variance, sigmoid_variance
-from ddpm.samplers import (
-    FixedVariance,
-    LearnedVariance,
-    StepTable,
-    ancestral_table,
-    ddim_table,
-)
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.tables import StepTable
+from ddpm.samplers.variances import FixedVariance, LearnedVariance
 from ddpm.schedule import Schedule
 from ddpm.verify.oracles import condition, joint_covariance
 from ddpm.verify.strategies import Array, betas, generators, moderate_betas, subsequences

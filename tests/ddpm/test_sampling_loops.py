@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.levels import trailing
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
 from ddpm.reference.ddim import ddim_step
 from ddpm.reference.posterior import posterior_coefficients
 from ddpm.reference.sampling import ancestral_step
-from ddpm.samplers import FixedVariance, ddim_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.variances import FixedVariance
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, moderate_betas, seeds
 from tests.ddpm.exact import SAMPLING_NOISE, exact_network, gain, initial

@@ -13,16 +13,19 @@ from torch import Tensor
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.levels import trailing
-from ddpm.multistep import dpm_solver_table, heun_table
 from ddpm.reference import philox
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import posterior_mean_variance
 from ddpm.reference.variances import log_interpolated_variance, sigmoid_variance
-from ddpm.samplers import LearnedVariance, StepTable, Variance, ancestral_table, ddim_table
-from ddpm.sampling import Guidance
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.loop import Guidance
+from ddpm.samplers.multistep import dpm_solver_table, heun_table
+from ddpm.samplers.sde import euler_maruyama_table
+from ddpm.samplers.tables import StepTable
+from ddpm.samplers.variances import LearnedVariance, Variance
 from ddpm.schedule import Schedule
-from ddpm.sde_tables import euler_maruyama_table
 from ddpm.verify.strategies import Array, moderate_betas, seeds
 from tests.ddpm.exact import SAMPLING_NOISE, exact_network, gain, initial
 

@@ -14,11 +14,11 @@ from torch.autograd import gradcheck
 
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.keys import Key
-from ddpm.levels import trailing
 from ddpm.likelihood import calc_bpd_loop, prior_bits
-from ddpm.multistep import dpm_solver_table, heun_table
 from ddpm.reference.chain import Chain
 from ddpm.reference.posterior import posterior_coefficients
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.multistep import dpm_solver_table, heun_table
 from ddpm.schedule import Schedule
 from ddpm.verify.oracles import PRECISION, signal_products
 from ddpm.verify.strategies import Array, betas

@@ -10,9 +10,9 @@ from ddpm.reference.chain import Chain
 from ddpm.reference.parameterisations import predict_x0
 from ddpm.reference.sde import SDE
 from ddpm.reference.sde_solvers import euler_maruyama
-from ddpm.samplers import ancestral_table
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.sde import euler_maruyama_table
 from ddpm.schedule import Schedule
-from ddpm.sde_tables import euler_maruyama_table
 from ddpm.verify.strategies import Array, generators, moderate_betas, subsequences
 
 ULP = 2.0**-23

@@ -22,8 +22,9 @@ from ddpm.kernels.sampler_step import sampler_step, sampler_step_multistep
 from ddpm.kernels.streams import Stream
 from ddpm.kernels.variational_loss import variational_loss
 from ddpm.keys import Key
-from ddpm.multistep import dpm_solver_table
-from ddpm.samplers import StepTable, Variance
+from ddpm.samplers.multistep import dpm_solver_table
+from ddpm.samplers.tables import StepTable
+from ddpm.samplers.variances import Variance
 from ddpm.variational import variational_table
 from tests.tolerances import tolerance
 

@@ -21,10 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.levels import trailing
-from ddpm.multistep import dpm_solver_table, heun_table
-from ddpm.samplers import StepTable, ancestral_table, ddim_table
-from ddpm.sampling import Guidance, sample_progressive
+from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.levels import trailing
+from ddpm.samplers.loop import Guidance, sample_progressive
+from ddpm.samplers.multistep import dpm_solver_table, heun_table
+from ddpm.samplers.tables import StepTable
 from ddpm.schedule import Schedule
 
 SHAPE = (3, 2, 9, 9)

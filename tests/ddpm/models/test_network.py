@@ -17,7 +17,7 @@ from ddpm.dropout import share_dropout
 from ddpm.keys import Key
 from ddpm.models.initialise import build
 from ddpm.models.network import build_network
-from ddpm.sampling import Guidance
+from ddpm.samplers.loop import Guidance
 from ddpm.schedule import Schedule
 from tests.ddpm.models.networks import CASES, CLASSES, Case, T, images
 from tests.devices.pretend import GPU, pretend_gpu

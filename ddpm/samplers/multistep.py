@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ddpm.predictions import Prediction
-from ddpm.samplers import StepTable, pairs, step_table
+from ddpm.samplers.tables import StepTable, pairs, step_table
 from ddpm.schedule import Schedule
 
 

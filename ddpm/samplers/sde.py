@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from ddpm.predictions import Prediction
-from ddpm.samplers import StepTable, pairs, step_table
+from ddpm.samplers.tables import StepTable, pairs, step_table
 from ddpm.schedule import Schedule
 
 

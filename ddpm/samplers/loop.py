@@ -14,7 +14,8 @@ from torch import Tensor
 from ddpm.kernels.dynamic_threshold import dynamic_threshold
 from ddpm.kernels.sampler_step import sampler_step, sampler_step_multistep
 from ddpm.keys import Key
-from ddpm.samplers import Learned, StepTable
+from ddpm.samplers.tables import StepTable
+from ddpm.samplers.variances import Learned
 
 Model = Callable[..., Tensor]
 """Any callable of (x [B, ...], t int64 [B], **conditions). Its output has the shape of x, or twice
@@ -49,6 +50,11 @@ class State:
     steps: int
 
 
+Edit = Callable[[Tensor, int], Tensor]
+"""What is done with the images x at level s after every step: a function of (x, s) to new images of
+the same shape, as inpainting does. It sees s = 0 last, and must not read a tensor on the host."""
+
+
 Outputs = tuple[Tensor, Tensor | None]
 """What the network returned in one step; the unconditional output only under guidance."""
 
@@ -65,6 +71,7 @@ def sample_progressive(
     threshold_ratio: float | None = None,
     guidance: Guidance | None = None,
     learned: Learned = "none",
+    edit: Edit | None = None,
 ) -> Iterator[State]:
     """Yield the state after every step of a sampler, without waiting for the device.
 
@@ -81,6 +88,8 @@ def sample_progressive(
         guidance: Classifier-free guidance, or None.
         learned: Form of the second half of the network's output, "none" where it has none. A table
             of fixed variances leaves that half alone.
+        edit: What is done with the images after every step, or None. A sampler whose steps take
+            several rows is edited after each of them.
 
     Raises:
         ValueError: the table needs a learned variance of a form that the network does not return,
@@ -105,7 +114,7 @@ def sample_progressive(
                 x, pred, table.coefficients, row, threshold_ratio,
                 uncond=uncond, guidance_scale=scale, learned=form,
             )  # fmt: skip
-        place = (table.coefficients, table.levels, row, key.seed, key.sample, clip, table.noisy)
+        place = (table.coefficients, table.draws, row, key.seed, key.sample, clip, table.noisy)
         if reads[i] or reads[i + 1]:
             x, history = sampler_step_multistep(
                 x, pred, history if reads[i] else None, *place,
@@ -116,6 +125,8 @@ def sample_progressive(
                 x, pred, *place,
                 uncond=uncond, guidance_scale=scale, threshold=threshold, learned=form,
             )  # fmt: skip
+        if edit is not None:
+            x = edit(x, table.path[i + 1]).contiguous()
         yield State(x, table.path[i + 1], i + 1, steps)
 
 
