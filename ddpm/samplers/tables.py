@@ -26,7 +26,9 @@ class StepTable:
     """Coefficients of a sequence of steps.
 
     Attributes:
-        coefficients: float32 [K, 8] rows (k_x, k_pred, a, b, c, sd, v0, v1).
+        coefficients: float32 [K, 8] rows (k_x, k_pred, a, b, c, sd, v0, v1), rounded once.
+        exact: float64 [K, 8], the same before rounding, on the CPU; what a sampler can be studied
+            by.
         levels: int64 [K], the level of each row's input, at which the network is called.
         draws: int64 [K], the step of each row's random numbers: its level, and more where several
             rows start at one level.
@@ -39,6 +41,7 @@ class StepTable:
     """
 
     coefficients: Tensor
+    exact: Tensor
     levels: Tensor
     draws: Tensor
     path: tuple[int, ...]
@@ -104,4 +107,4 @@ def step_table(
     rows = torch.stack([k_x, k_pred, a, b, c, sd, v0, v1], dim=1).detach()
     reads = tuple(bool(weight) for weight in c.detach() != 0)
     noisy, draws = bool((sd > 0).any()), t if draws is None else draws
-    return StepTable(rows.float(), t, draws, tuple(path), noisy, learned, reads)
+    return StepTable(rows.float(), rows, t, draws, tuple(path), noisy, learned, reads)
