@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpm.analytic import GaussianMixture
     from ddpm.config import RunConfig
     from ddpm.data.images import ImageData
     from ddpm.data.load import load_images
@@ -31,11 +32,21 @@ if TYPE_CHECKING:
     from ddpm.prior import Prior
     from ddpm.prior_diffusion import PriorDiffusion
     from ddpm.samplers.ancestral import ancestral_table
+    from ddpm.samplers.catalogue import table_of
+    from ddpm.samplers.classifier_guidance import classifier_guided
+    from ddpm.samplers.corrector import predictor_corrector_table
     from ddpm.samplers.ddim import ddim_table
-    from ddpm.samplers.levels import trailing
+    from ddpm.samplers.flow_tables import euler_table
+    from ddpm.samplers.ilvr import Ilvr
+    from ddpm.samplers.inpainting import Inpainting
+    from ddpm.samplers.interpolation import interpolate
+    from ddpm.samplers.inversion import invert
+    from ddpm.samplers.levels import spaced, trailing
     from ddpm.samplers.loop import Guidance, State
-    from ddpm.samplers.multistep import dpm_solver_table, heun_table
+    from ddpm.samplers.multistep import dpm_solver_first_table, dpm_solver_table, heun_table
+    from ddpm.samplers.sampler import Sampler
     from ddpm.samplers.sde import euler_maruyama_table
+    from ddpm.samplers.stochastic import dpm_solver_sde_table, stochastic_heun_table
     from ddpm.samplers.tables import StepTable
     from ddpm.schedule import Schedule
     from ddpm.trainer import Trainer
@@ -47,8 +58,11 @@ _HOMES = {
     "DiscreteDiffusion": "discrete.process",
     "Gaussian": "diffusion",
     "GaussianDiffusion": "diffusion",
+    "GaussianMixture": "analytic",
     "Guidance": "samplers.loop",
+    "Ilvr": "samplers.ilvr",
     "ImageData": "data.images",
+    "Inpainting": "samplers.inpainting",
     "InputError": "errors",
     "Key": "keys",
     "LevelSampler": "level_samplers",
@@ -59,6 +73,7 @@ _HOMES = {
     "PriorDiffusion": "prior_diffusion",
     "Reverse": "diffusion",
     "RunConfig": "config",
+    "Sampler": "samplers.sampler",
     "Schedule": "schedule",
     "ScheduledNetwork": "learned_schedule",
     "State": "samplers.loop",
@@ -75,12 +90,22 @@ _HOMES = {
     "ancestral_table": "samplers.ancestral",
     "build_network": "models.network",
     "calc_bpd_loop": "likelihood",
+    "classifier_guided": "samplers.classifier_guidance",
     "ddim_table": "samplers.ddim",
+    "dpm_solver_first_table": "samplers.multistep",
+    "dpm_solver_sde_table": "samplers.stochastic",
     "dpm_solver_table": "samplers.multistep",
     "euler_maruyama_table": "samplers.sde",
+    "euler_table": "samplers.flow_tables",
     "heun_table": "samplers.multistep",
+    "interpolate": "samplers.interpolation",
+    "invert": "samplers.inversion",
     "level_sampler": "level_samplers",
     "load_images": "data.load",
+    "predictor_corrector_table": "samplers.corrector",
+    "spaced": "samplers.levels",
+    "stochastic_heun_table": "samplers.stochastic",
+    "table_of": "samplers.catalogue",
     "trailing": "samplers.levels",
     "weight_table": "weightings",
 }
@@ -90,8 +115,11 @@ __all__ = [
     "DiscreteDiffusion",
     "Gaussian",
     "GaussianDiffusion",
+    "GaussianMixture",
     "Guidance",
+    "Ilvr",
     "ImageData",
+    "Inpainting",
     "InputError",
     "Key",
     "LevelSampler",
@@ -101,6 +129,7 @@ __all__ = [
     "PriorDiffusion",
     "Reverse",
     "RunConfig",
+    "Sampler",
     "Schedule",
     "ScheduledNetwork",
     "State",
@@ -117,12 +146,22 @@ __all__ = [
     "ancestral_table",
     "build_network",
     "calc_bpd_loop",
+    "classifier_guided",
     "ddim_table",
+    "dpm_solver_first_table",
+    "dpm_solver_sde_table",
     "dpm_solver_table",
     "euler_maruyama_table",
+    "euler_table",
     "heun_table",
+    "interpolate",
+    "invert",
     "level_sampler",
     "load_images",
+    "predictor_corrector_table",
+    "spaced",
+    "stochastic_heun_table",
+    "table_of",
     "trailing",
     "weight_table",
 ]

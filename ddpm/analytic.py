@@ -176,11 +176,20 @@ class AnalyticNetwork(nn.Module):
 
         Args:
             x: [B, ...], any floating dtype, with D numbers a sample.
-            t: int64 [B], levels in 1..T.
+            t: Levels in 1..T, int64 [B], or floating [B] in [1, T] for levels between two others,
+                where "mean" has no meaning.
 
         Returns:
             Like x.
+
+        Raises:
+            ValueError: t is floating where "mean" is predicted, or lies outside.
         """
+        if self.prediction == "mean" and t.is_floating_point():
+            raise ValueError(
+                f"t has dtype {t.dtype}: allowed where 'mean' is predicted is torch.int64, whole "
+                "levels with one before them"
+            )
         signal, sigma = _moments(self.schedule, t)
         flat = x.reshape(x.shape[0], -1).double()
         score = self.mixture.score(x, signal, sigma)
@@ -190,15 +199,21 @@ class AnalyticNetwork(nn.Module):
         elif self.prediction == "eps":
             found = -s * score
         else:
-            clean = self.mixture.posterior(x, signal, sigma).mean
-            k_x, k_out = (k[:, None] for k in x0_coefficients(self.schedule, self.prediction, t))
-            # v from score and denoiser needs no division, which fails where sigma is tiny.
-            rotated = -a * s * score - s * clean
-            found = rotated if self.prediction == "v" else (clean - k_x * flat) / k_out
+            found = self.mixture.posterior(x, signal, sigma).mean
+            if self.prediction == "v":
+                # v from score and denoiser needs no division, which fails where sigma is tiny.
+                found = -a * s * score - s * found
+            elif self.prediction == "mean":
+                lines = x0_coefficients(self.schedule, self.prediction, t)
+                k_x, k_out = (k[:, None] for k in lines)
+                found = (found - k_x * flat) / k_out
         return found.reshape(x.shape).to(x.dtype)
 
 
 def _moments(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    if t.is_floating_point():
+        log_snr = schedule.log_snr_at(t)
+        return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
     return schedule.alpha_bar[t].sqrt(), schedule.one_minus_alpha_bar[t].sqrt()
 
 

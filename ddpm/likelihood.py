@@ -43,10 +43,15 @@ class Bound:
 
 def prior_bits(diffusion: GaussianDiffusion, x_start: Tensor) -> float:
     """KL(q(x_T | x_0) || N(0, I)) in bits per dimension.  K-61."""
-    alpha_bar = diffusion.schedule.alpha_bar[-1]
-    log_noise = diffusion.schedule.one_minus_alpha_bar[-1].log()
-    power = x_start.double().square().mean()
-    return float(alpha_bar * power - alpha_bar - log_noise) / 2 / NATS_PER_BIT
+    return float(prior_bits_per_image(diffusion, x_start).mean())
+
+
+def prior_bits_per_image(diffusion: GaussianDiffusion, x_start: Tensor) -> Tensor:
+    """The same for each image by itself, float64 [B]."""
+    alpha_bar = float(diffusion.schedule.alpha_bar[-1])
+    log_noise = float(diffusion.schedule.one_minus_alpha_bar[-1].log())
+    power = x_start.double().square().flatten(1).mean(dim=1)
+    return (alpha_bar * power - alpha_bar - log_noise) / 2 / NATS_PER_BIT
 
 
 def level_bits(
@@ -70,10 +75,22 @@ def level_bits(
         seed: Key of the evaluation noise.
         labels: int64 [B], the classes of the images, or None.
     """
+    return float(level_bits_per_image(diffusion, model, x_start, t, seed, labels).mean())
+
+
+def level_bits_per_image(
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    t: int,
+    seed: int,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """The same for each image by itself, float64 [B]; of learned variances level 1 too."""
     if diffusion.learned != "none":
         return _learned_bits(diffusion, model, x_start, t, seed, labels)
     guess = estimate(diffusion, model, x_start, t, seed, labels)
-    error = float((guess - x_start).double().square().mean())
+    error = (guess - x_start).double().square().flatten(1).mean(dim=1)
     drop = float(diffusion.schedule.snr_drop[t])
     level = torch.tensor(t)
     _, _, posterior = diffusion.schedule.posterior(level - 1, level)
@@ -101,12 +118,30 @@ def decoder_bits(
     Sources: L-2.10, K-63, V-eq3. The standard deviation is a parameter of the model, or where the
     variance is learned that of the network, with `std` None.
     """
+    found = decoder_bits_per_image(
+        diffusion, model, x_start, levels=levels, std=std, seed=seed, labels=labels
+    )
+    return float(found.mean())
+
+
+def decoder_bits_per_image(
+    diffusion: GaussianDiffusion,
+    model: Model,
+    x_start: Tensor,
+    *,
+    levels: int,
+    std: float | None,
+    seed: int,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """The same for each image by itself, float64 [B]."""
     if diffusion.learned != "none":
         return _learned_bits(diffusion, model, x_start, 1, seed, labels)
     if std is None:
         raise ValueError("std = None: allowed with a fixed variance is a positive number")
     mean = estimate(diffusion, model, x_start, 1, seed, labels)
-    return -float(discretised_log_likelihood(x_start, mean, std, levels).mean()) / NATS_PER_BIT
+    scores = discretised_log_likelihood(x_start, mean, std, levels)
+    return -scores.flatten(1).mean(dim=1) / NATS_PER_BIT
 
 
 def fit_decoder_std(
@@ -206,13 +241,13 @@ def _learned_bits(
     t: int,
     seed: int,
     labels: Tensor | None,
-) -> float:
-    """One draw of the bound's term of level t where the network gives the variance, in bits/dim."""
+) -> Tensor:
+    """One draw of the bound's term of level t where the network gives the variance, [B]."""
     loss, terms = diffusion.loss, []
     for draw in _draws(diffusion, model, x_start, t, seed, labels):
         nats = loss.bound_terms(draw.output.contiguous(), draw.x_start, draw.noise, draw.level)
         terms.append(nats.double())
-    return float(torch.cat(terms).mean()) / NATS_PER_BIT
+    return torch.cat(terms) / NATS_PER_BIT
 
 
 @dataclass(frozen=True, eq=False)

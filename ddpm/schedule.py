@@ -208,6 +208,52 @@ class Schedule:
         fall = self.log_snr[s] - self.log_snr[t]
         return fall if self.rounding is None else fall + (self.rounding[s] - self.rounding[t])
 
+    def log_snr_at(self, t: Tensor) -> Tensor:
+        """Log-SNR at levels that may lie between two others: straight lines from one to the next.
+
+        Args:
+            t: Levels, any shape, floating in [1, T].
+
+        Returns:
+            float64 like t, at whole levels the table's own numbers; -inf above level T - 1 where
+            level T has zero SNR.
+
+        Raises:
+            ValueError: a level lies outside.
+        """
+        place = t.double()
+        if not bool(((place >= 1) & (place <= self.steps)).all()):
+            span = f"{float(place.min())} to {float(place.max())}"
+            raise ValueError(f"t from {span}: allowed is 1 to T = {self.steps}")
+        below = place.floor().long()
+        share, end = place - below, self.log_snr[(below + 1).clamp(max=self.steps)]
+        start = self.log_snr[below]
+        # A share of zero must not meet an infinite end.
+        return torch.where(share > 0, (1 - share) * start + share * end, start)
+
+    def level_of(self, log_snr: Tensor) -> Tensor:
+        """The level, whole or between two others, at which `log_snr_at` has a value.
+
+        Args:
+            log_snr: float64, any shape, between the log-SNRs of levels T and 1, -inf excluded.
+
+        Returns:
+            float64 like log_snr, in [1, T].
+
+        Raises:
+            ValueError: a log-SNR lies outside, or is -inf.
+        """
+        table, value = self.log_snr[1:].detach(), log_snr.double()
+        if not bool(((value <= table[0]) & (value >= table[-1]) & value.isfinite()).all()):
+            span = f"{float(value.min())} to {float(value.max())}"
+            raise ValueError(
+                f"log_snr from {span}: allowed is {float(table[-1])} to {float(table[0])}, finite"
+            )
+        # The last level whose log-SNR is not below the value, counted from level 1.
+        index = torch.searchsorted(-table, -value.detach(), right=True) - 1
+        start, end = self.log_snr[1 + index], self.log_snr[(2 + index).clamp(max=self.steps)]
+        return 1 + index + torch.where(value < start, (start - value) / (start - end), 0.0)
+
     @property
     def alpha_bar(self) -> Tensor:
         """Signal power at levels 0..T, float64 [T + 1].  K-15."""

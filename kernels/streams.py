@@ -16,3 +16,5 @@ class Stream(IntEnum):
     EVALUATION_NOISE = 7
     WEIGHTS = 8
     LABEL = 9
+    CONDITION_NOISE = 10
+    PROBE = 11

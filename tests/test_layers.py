@@ -20,7 +20,7 @@ NUMBA = KERNELS | {"numba", "llvmlite"}
 PRODUCTION = {
     "torch", "numpy", "safetensors", "pydantic", "sklearn", "PIL", "matplotlib", "rich", "typer",
     "jinja2", "markupsafe", "torchmetrics", "torch_fidelity", "torchvision", "datasets", "wandb",
-    "trackio", "ddpm",
+    "trackio", "torchdiffeq", "torchsde", "ddpm",
 }  # fmt: skip
 
 # What proves the reference meets all layers; only its commands, and nothing else, import it.

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli import proofs, trained, training
+from ddpm.cli import proofs, samplers, trained, training
 from ddpm.cli.options import app
 from ddpm.errors import InputError
 
-__all__ = ["app", "main", "proofs", "trained", "training"]
+__all__ = ["app", "main", "proofs", "samplers", "trained", "training"]
 
 
 def _print_version(asked: bool) -> None:

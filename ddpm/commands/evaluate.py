@@ -1,15 +1,18 @@
 """`ddpm eval`: how likely held-out images are, and how good the samples."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from torch import Tensor
 
 from ddpm import checkpoint
+from ddpm.commands.likelihoods import Likelihood, check_likelihood, likelihood
 from ddpm.commands.shards import ShardFolder
-from ddpm.commands.terminal import console, progress
+from ddpm.commands.terminal import console
 from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.config import RunConfig
 from ddpm.data.images import ImageData
@@ -23,11 +26,10 @@ from ddpm.evaluation.figures import comparison_grid, kl_curve
 from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
-from ddpm.likelihood import Bound, collect
 from ddpm.samplers.sampler import Sampler
 
-FIT_IMAGES = 2000
-"""Training images that the decoder's standard deviation is fitted to."""
+BY_IMAGE = "eval-likelihood.npz"
+"""What each image costs; the order is that of the held-out images."""
 
 
 def evaluate_run(
@@ -40,8 +42,9 @@ def evaluate_run(
     ema: float | None = None,
     samples: Path | None = None,
     features: str | None = None,
+    likelihood_by: str = "vlb",
 ) -> None:
-    """Evaluate a run, write eval.json and two pictures, and print a table.
+    """Evaluate a run, write eval.json, bits by image and two pictures, and print a table.
 
     Args:
         path: The run folder.
@@ -54,6 +57,7 @@ def evaluate_run(
             in place of `num` new ones.
         features: Extractor, see `ddpm.evaluation.extractors.extractor`; "none" for no distances in
             a feature space; None for "small" where torchmetrics is installed.
+        likelihood_by: "vlb" for the bound, "ode" for the probability flow beside it.
 
     Raises:
         InputError: an argument or the run cannot be used.
@@ -62,19 +66,20 @@ def evaluate_run(
     check(max_images >= 1, "max_images", max_images, "an integer of at least 1")
     extractor_name = _chosen_features(features)
     run = open_run(path, device, ema)
+    check_likelihood(likelihood_by, run)
     drawn = None if samples is None else _drawn_before(samples, run)
     data = _in_memory(run.config)
-    bound, decoder_std = _bound(run, data, seed, max_images)
+    scores = likelihood(run, data, seed, max_images, likelihood_by)
     if drawn is None:
         drawn = run.draw(num, seed, Sampler(name=run.trained.samplers[0]))
     with console.status("baselines and sample quality"):
-        result = _result(run, data, bound, decoder_std, drawn)
+        result = _result(run, data, scores, drawn)
         if extractor_name is not None:
             network = extractor(extractor_name, data, run.device)
             result["features"] = feature_quality(drawn, data, extractor_name, network, run.device)
     result |= {"seed": seed, "num": len(drawn), "test_images": min(max_images, len(data.test))}
     result |= {"ema": run.ema, "samples": None if samples is None else str(samples)}
-    _write(run, data, bound, drawn, result)
+    _write(run, data, scores, drawn, result)
     _print(run, result)
 
 
@@ -118,35 +123,10 @@ def _in_memory(config: RunConfig) -> ImageData:
     return data if isinstance(data, ImageData) else data.sample(MOST_IMAGES)
 
 
-def _bound(
-    run: TrainedRun, data: ImageData, seed: int, max_images: int
-) -> tuple[Bound, float | None]:
-    """The bound of held-out images; where the model has classes, of images given theirs."""
-    model, known = run.trained, run.trained.classes > 0
-    test = data.test[:max_images].to(run.device)
-    labels = _labels(data.test_labels, max_images, run) if known else None
-    std = model.fit_decoder(
-        data.train[:FIT_IMAGES].to(run.device),
-        _labels(data.train_labels, FIT_IMAGES, run) if known else None,
-        seed,
-    )
-    with progress(unit=" levels") as bar:
-        loop = model.terms(test, labels, seed, std)
-        terms = list(bar.track(loop, total=model.levels, description="bits/dim"))
-    return collect(model.prior_bits(test, labels, seed), terms), std
-
-
-def _labels(labels: Tensor | None, most: int, run: TrainedRun) -> Tensor:
-    """Classes of the first images, on the device of a model that needs them."""
-    if labels is None:
-        raise InputError(f"data = {run.config.data}: has no labels any more, and the model needs "
-                         "them")  # fmt: skip
-    return labels[:most].to(run.device)
-
-
 def _result(
-    run: TrainedRun, data: ImageData, bound: Bound, decoder_std: float | None, samples: Tensor
+    run: TrainedRun, data: ImageData, scores: Likelihood, samples: Tensor
 ) -> dict[str, Any]:
+    bound = scores.bound
     seconds = checkpoint.load(run.folder.last_checkpoint(), ()).seconds
     return {
         "bits_per_dim": bound.total,
@@ -156,7 +136,8 @@ def _result(
             "decoder": bound.decoder,
             "kl_by_level": bound.kl.tolist(),
         },
-        "decoder_std": decoder_std,
+        "decoder_std": scores.decoder_std,
+        **({} if scores.flow is None else {"flow": scores.flow}),
         "baselines": baselines(data),
         **evaluate_samples(samples, data),
         "train_seconds": seconds,
@@ -165,12 +146,13 @@ def _result(
 
 
 def _write(
-    run: TrainedRun, data: ImageData, bound: Bound, samples: Tensor, result: dict[str, Any]
+    run: TrainedRun, data: ImageData, scores: Likelihood, samples: Tensor, result: dict[str, Any]
 ) -> None:
+    bound = scores.bound
     folder, text = run.folder, (json.dumps(result, indent=2) + "\n").encode()
     curve, grid = folder.path / "kl.png", folder.path / "samples.png"
     if folder.evaluation_file.exists() and folder.evaluation_file.read_bytes() != text:
-        for old in (folder.evaluation_file, curve, grid):
+        for old in (folder.evaluation_file, curve, grid, folder.path / BY_IMAGE):
             if moved := keep_old(old):
                 console.print(f"Kept the earlier {old.name} as {moved.name}", soft_wrap=True)
     # Level 1 has the decoder in place of a divergence; a chain of one level has nothing else.
@@ -178,6 +160,10 @@ def _write(
     levels, divergences = range(first, len(bound.kl)), bound.kl[first:].tolist()
     kl_curve(curve, levels, divergences, bound.prior, bound.decoder)
     comparison_grid(grid, data.test, samples, data.levels)
+    if scores.by_image:
+        arrays = io.BytesIO()
+        np.savez_compressed(arrays, **scores.by_image)  # type: ignore[arg-type]
+        write_atomically(folder.path / BY_IMAGE, arrays.getvalue())
     write_atomically(folder.evaluation_file, text)
 
 
@@ -195,6 +181,12 @@ def _print(run: TrainedRun, result: dict[str, Any]) -> None:
         f"{terms['prior']:.4f}, {terms['kl']:.3f}, {terms['decoder']:.3f}",
         "their sum is the line above",
     )
+    if flow := result.get("flow"):
+        table.add_row(
+            "bits/dim by the probability flow, an upper bound too",
+            f"{flow['bits_per_dim']:.3f}",
+            f"the line above it; dequantised by {flow['dequantisation']}",
+        )
     table.add_row(
         "Frechet distance to held-out images: lower is better",
         f"{frechet['samples_test']:.2f}",

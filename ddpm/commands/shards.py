@@ -45,9 +45,23 @@ class Sampling:
     sampler: str
     """Name of the sampler."""
     steps: int
-    """Network calls for each picture."""
+    """Levels that it visits below its first."""
     eta: float
-    """Share of fresh noise, for ddim."""
+    """Share of fresh noise, for ddim; 1 for others."""
+    spacing: str = "trailing"
+    """Where the levels lie."""
+    levels: tuple[int, ...] | None = None
+    """The levels themselves, where they were given."""
+    variance: str | None = None
+    """Of an ancestral step; None for that of the training."""
+    sde: str | None = None
+    """Coordinates of a solver; None for its own."""
+    ilvr: str | None = None
+    """Checksum of the pictures whose coarse part was taken over."""
+    ilvr_factor: int | None = None
+    """Side of the squares of that coarse part."""
+    ilvr_until: int | None = None
+    """Last level at which it was taken over."""
     guidance: float = 1.0
     """Scale of classifier-free guidance."""
     label: int | None = None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,15 +15,19 @@ from ddpm.commands.runtime import choose_threads, resolve_device
 from ddpm.commands.terminal import progress
 from ddpm.config import RunConfig
 from ddpm.data.images import to_levels
-from ddpm.errors import check
+from ddpm.errors import InputError, check
 from ddpm.keys import Key
 from ddpm.models.network import values_of_a_layer
 from ddpm.processes.base import Trained
 from ddpm.run_folder import RunFolder
+from ddpm.samplers.loop import State
 from ddpm.samplers.sampler import Sampler
 
 BATCH = 125
 """Pictures drawn at a time; larger ones leave a CPU's cache. It divides the usual shard."""
+
+Watch = Callable[[State | None, Iterator[State]], Iterator[State]]
+"""What passes on the states of a batch, the first of all given beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +52,36 @@ class TrainedRun:
     step: int
     ema: float
 
-    def draw(self, num: int, seed: int, sampler: Sampler) -> Tensor:
+    def steps(self, sampler: Sampler) -> int:
+        """Levels that a sampler visits below its first; its network calls may be more."""
+        if sampler.levels is not None:
+            return len(sampler.levels) - 1
+        return self.trained.levels if sampler.steps is None else sampler.steps
+
+    def check(self, sampler: Sampler) -> int:
+        """Refuse a sampler that this run has no use for.
+
+        Returns:
+            As `Trained.check`.
+
+        Raises:
+            InputError: naming what cannot be.
+        """
+        if sampler.ilvr is not None:
+            try:
+                sampler.ilvr.check(self.config.image_shape)
+            except InputError as error:
+                raise InputError(f"ilvr: {error}") from None
+        return self.trained.check(sampler)
+
+    def draw(self, num: int, seed: int, sampler: Sampler, watch: Watch | None = None) -> Tensor:
         """Pictures 0..num-1 of a seed as grey levels, uint8 [num, C, H, W], with a progress bar."""
         check_draw(num, seed)
-        calls = self.trained.check(sampler)
+        calls = self.check(sampler)
         with progress(unit=" pictures x steps") as bar:
             task = bar.add_task("sample", total=num * calls)
             return self.pictures(
-                range(num), num, seed, sampler, lambda done: bar.advance(task, done)
+                range(num), num, seed, sampler, lambda done: bar.advance(task, done), watch
             )
 
     def pictures(
@@ -65,6 +91,7 @@ class TrainedRun:
         seed: int,
         sampler: Sampler,
         advance: Callable[[int], None] = lambda _: None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Some of the pictures 0..num-1 of a seed, the same bits whichever are asked for.
 
@@ -77,6 +104,7 @@ class TrainedRun:
             seed: Key of the random numbers.
             sampler: How, and of which class.
             advance: Told after every step how many of the pictures wanted went on.
+            watch: Sees all states of every batch, and changes none.
 
         Returns:
             uint8 [len(wanted), C, H, W], grey levels, on the CPU.
@@ -89,7 +117,10 @@ class TrainedRun:
             shape = (len(batch), *self.config.image_shape)
             labels = sampler.labels(batch, self.trained.classes)
             labels = None if labels is None else labels.to(self.device)
-            for state in self.trained.sample(shape, key, sampler, labels):
+            states = self.trained.sample(shape, key, sampler, labels)
+            if watch is not None:
+                states = watch(self.trained.start(shape, key, sampler), states)
+            for state in _told(sampler, states):
                 x = state.x
                 advance(inside.stop - inside.start)
             parts.append(to_levels(x[inside].cpu(), self.config.grey_levels))
@@ -113,6 +144,16 @@ class TrainedRun:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def _told(sampler: Sampler, states: Iterator[State]) -> Iterator[State]:
+    """States, with one line in place of a traceback where a solver finds no step."""
+    try:
+        yield from states
+    except ArithmeticError as error:
+        raise InputError(
+            f"sampler = {sampler.name!r}: {error}; allowed here is one of fixed steps"
+        ) from None
 
 
 def check_draw(num: int, seed: int) -> None:

@@ -43,6 +43,25 @@ def load_file(path: Path) -> ImageData:
     return _own_split(path, arrays, levels)
 
 
+def load_images(path: Path) -> tuple[np.ndarray, int]:
+    """All images of one .npz file with the key `images`, in their order, and their grey levels.
+
+    Returns:
+        uint8 [N, C, H, W] in 0..levels-1, and levels.
+
+    Raises:
+        InputError: as `load_file`, or there is no such key.
+    """
+    arrays = _read(path)
+    levels = _levels(path, arrays)
+    if "images" not in arrays:
+        raise InputError(f"{path}: has no `images`")
+    images = _images(path, arrays, "images")
+    largest = int(images.max())
+    check(largest < levels, f"{path}: largest value of `images`", largest, f"0 to {levels - 1}")
+    return images, levels
+
+
 def _own_split(path: Path, arrays: Arrays, levels: int) -> ImageData:
     train, test = (_images(path, arrays, key) for key in ("train", "test"))
     train_labels = _labels(path, arrays, "train_labels", len(train))

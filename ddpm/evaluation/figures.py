@@ -35,7 +35,7 @@ def sample_grid(path: Path, images: Images, levels: int, columns: int | None = N
     Raises:
         ValueError: if the images are not as described or `columns` < 1.
     """
-    _save(path, grid_pixels(images, levels, columns))
+    save_picture(path, grid_pixels(images, levels, columns))
 
 
 def grid_pixels(images: Images, levels: int, columns: int | None = None) -> NDArray[np.uint8]:
@@ -60,11 +60,11 @@ def comparison_grid(path: Path, real: Images, generated: Images, levels: int) ->
         raise ValueError(f"sizes of real and generated = {sizes}: allowed is one size")
     shown = min(len(real), len(generated), MOST_SHOWN)
     left, right = (
-        _captioned(_grid(_pixels(images[:shown], levels), None), caption)
+        captioned(_grid(_pixels(images[:shown], levels), None), caption)
         for images, caption in ((real, "real"), (generated, "generated"))
     )
     gap = np.full((left.shape[0], GAP_PIXELS, 3), 255, np.uint8)
-    _save(path, np.concatenate((left, gap, right), axis=1))
+    save_picture(path, np.concatenate((left, gap, right), axis=1))
 
 
 def kl_curve(
@@ -156,14 +156,15 @@ def _grid(pixels: NDArray[np.uint8], columns: int | None) -> NDArray[np.uint8]:
     return canvas
 
 
-def _captioned(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+def captioned(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     """The picture under a white strip with a few words on it."""
     strip = Image.new("RGB", (picture.shape[1], CAPTION_PIXELS), "white")
     ImageDraw.Draw(strip).text((MARGIN_PIXELS, 4), caption, fill="black")
     return np.concatenate((np.asarray(strip), picture))
 
 
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
+def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture, uint8 RGB [height, width, 3], as a PNG."""
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="PNG")
     write_atomically(path, content.getvalue())

@@ -1,12 +1,13 @@
 """What every family of models can do: be trained, drawn from, and asked how likely images are."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ddpm.errors import check
+from ddpm.errors import InputError, check
+from ddpm.flow_likelihood import FlowBits
 from ddpm.keys import Key
 from ddpm.level_words import check_names
 from ddpm.samplers.loop import Model, State
@@ -123,11 +124,16 @@ class Trained(Protocol):
         """Number of classes that can be asked for; 0 for none."""
 
     def check(self, sampler: Sampler) -> int:
-        """Network calls that a sampler makes for a picture, guidance not counted.
+        """States that `sample` yields: network calls a picture, guidance not counted.
+
+        A sampler that chooses its own steps calls the network more often.
 
         Raises:
             InputError: naming what this model cannot do.
         """
+
+    def start(self, shape: Sequence[int], key: Key, sampler: Sampler) -> State | None:
+        """What `sample` with the same arguments begins with, or None where that is no image."""
 
     def sample(
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None
@@ -158,6 +164,56 @@ class Trained(Protocol):
             seed: Key of the evaluation noise.
             decoder_std: What `fit_decoder` gave.
         """
+
+
+@runtime_checkable
+class ScoresEachImage(Protocol):
+    """A trained model that tells the bound of each image by itself."""
+
+    def prior_bits_by_image(self, images: Tensor) -> Tensor:
+        """As `Trained.prior_bits`, float64 [B]."""
+
+    def terms_by_image(
+        self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `Trained.terms`, float64 [B] each."""
+
+
+@runtime_checkable
+class ScoresByFlow(Protocol):
+    """A trained model that has a probability flow."""
+
+    def check_flow(self) -> None:
+        """Refuse a likelihood by the flow.
+
+        Raises:
+            InputError: the extra is not installed, or the flow of this model cannot be followed.
+        """
+
+    def flow_bits(
+        self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
+    ) -> FlowBits:
+        """Bits of each image by the flow; arguments as in `Trained.terms`."""
+
+
+def check_unused(sampler: Sampler, known: Collection[str], what: str) -> None:
+    """Refuse choices that a model has no use for.
+
+    Args:
+        sampler: The choices; their names and labels are looked at elsewhere.
+        known: Fields that the model has a use for.
+        what: The model, in words.
+
+    Raises:
+        InputError: naming the choice and what is allowed.
+    """
+    usual = Sampler()
+    for option in ("steps", "spacing", "levels", "eta", "variance", "sde", "guidance"):
+        value, default = getattr(sampler, option), getattr(usual, option)
+        shown = f"{default:g}" if isinstance(default, float) else default or "none"
+        check(option in known or value == default, option, value, f"{shown} for {what}")
+    if sampler.ilvr is not None and "ilvr" not in known:
+        raise InputError(f"ilvr is given: allowed for {what} is none")
 
 
 def check_label(sampler: Sampler, classes: int) -> None:

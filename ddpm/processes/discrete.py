@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from ddpm.discrete.chain import places
 from ddpm.discrete.process import DiscreteDiffusion
 from ddpm.errors import InputError, check
+from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.processes.base import Batch, WithoutConstants, check_label
-from ddpm.samplers.levels import trailing
+from ddpm.processes.base import Batch, WithoutConstants, check_label, check_unused
+from ddpm.samplers.levels import check_levels, trailing
 from ddpm.samplers.loop import Model, State
 from ddpm.samplers.sampler import Sampler
 
@@ -70,13 +73,37 @@ class TrainedDiscrete:
     def check(self, sampler: Sampler) -> int:
         """See `Trained.check`."""
         check(sampler.name in SAMPLERS, "sampler", sampler.name, "ancestral for discrete data")
-        guidance = sampler.guidance
-        check(guidance == 1, "guidance", guidance, "1 for discrete data")
+        check_unused(sampler, ("steps", "levels"), "discrete data")
         check_label(sampler, self.classes)
         try:
-            return len(trailing(self.levels, sampler.steps)) - 1
+            return len(self._path(sampler)) - 1
         except ValueError as error:
             raise InputError(str(error)) from None
+
+    def _path(self, sampler: Sampler) -> Sequence[int]:
+        """Levels that a sampler visits.
+
+        Raises:
+            ValueError: they are not allowed.
+        """
+        if sampler.levels is None:
+            return trailing(self.levels, sampler.steps)
+        if sampler.steps is not None:
+            raise ValueError(f"steps = {sampler.steps}: allowed with levels of your own is None")
+        check_levels(sampler.levels, self.levels)
+        if sampler.levels[0] != self.levels:
+            raise ValueError(
+                f"levels begin at {sampler.levels[0]}: allowed for discrete data is T = "
+                f"{self.levels}"
+            )
+        return sampler.levels
+
+    def start(self, shape: Sequence[int], key: Key, sampler: Sampler) -> State:
+        """See `Trained.start`."""
+        chain, count = self.diffusion.chain, len(self._path(sampler)) - 1
+        here = Key(key.seed, torch.zeros_like(key.step), key.sample)
+        x = chain.initial(places(here, Stream.INITIAL_NOISE, torch.Size(shape)))
+        return State(chain.shown(x), self.levels, 0, count)
 
     def sample(
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None
@@ -84,7 +111,7 @@ class TrainedDiscrete:
         """See `Trained.sample`."""
         conditions = {} if labels is None else {"labels": labels}
         return self.diffusion.sample_progressive(
-            self.model, shape, key, sampler.steps, **conditions
+            self.model, shape, key, self._path(sampler), **conditions
         )
 
     def fit_decoder(self, images: Tensor, labels: Tensor | None, seed: int) -> float | None:

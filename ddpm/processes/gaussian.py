@@ -1,5 +1,6 @@
 """Gaussian diffusion as a family of models."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddpm import likelihood
+from ddpm import flow_likelihood, likelihood
 from ddpm.data.images import to_float
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.errors import check
+from ddpm.errors import InputError, check
+from ddpm.extras import require_extra
+from ddpm.flow_likelihood import FlowBits
 from ddpm.keys import Key
 from ddpm.processes.base import Batch, WithoutConstants, check_label
-from ddpm.samplers.catalogue import CATALOGUE, table_of
+from ddpm.samplers.adaptive_catalogue import ADAPTIVE, check_adaptive, draw_adaptive
+from ddpm.samplers.catalogue import CATALOGUE, levels_of, table_of
+from ddpm.samplers.continuous import ContinuousDenoiser, times_of
 from ddpm.samplers.loop import Guidance, Model, State
 from ddpm.samplers.sampler import Sampler
 from ddpm.samplers.tables import StepTable
@@ -80,7 +85,7 @@ class TrainedGaussian:
     @property
     def samplers(self) -> tuple[str, ...]:
         """See `Trained.samplers`."""
-        return tuple(CATALOGUE)
+        return (*CATALOGUE, *ADAPTIVE)
 
     def check(self, sampler: Sampler) -> int:
         """See `Trained.check`."""
@@ -88,7 +93,13 @@ class TrainedGaussian:
             self.classes > 0 or sampler.guidance == 1,
             "guidance", sampler.guidance, "1 for a model without classes",
         )  # fmt: skip
+        check(math.isfinite(sampler.guidance), "guidance", sampler.guidance, "a finite number")
         check_label(sampler, self.classes)
+        check(sampler.name in self.samplers, "sampler", sampler.name, ", ".join(self.samplers))
+        placed = sampler.levels is None or sampler.spacing == Sampler().spacing
+        check(placed, "spacing", sampler.spacing, "none with levels of your own")
+        if sampler.name in ADAPTIVE:
+            return check_adaptive(sampler, self.diffusion, self.model)
         return len(self.table(sampler).levels)
 
     def table(self, sampler: Sampler) -> StepTable:
@@ -100,12 +111,24 @@ class TrainedGaussian:
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None
     ) -> Iterator[State]:
         """See `Trained.sample`."""
-        x = self.diffusion.initial_noise(shape, key)
+        diffusion, x = self.diffusion, self.diffusion.initial_noise(shape, key)
         conditions: dict[str, Any] = {} if labels is None else {"labels": labels}
-        return self.diffusion.sample_progressive(
-            self.model, x, key, self.table(sampler),
-            guidance=guidance_of(sampler, labels, self.classes), **conditions,
-        )  # fmt: skip
+        guidance = guidance_of(sampler, labels, self.classes)
+        if sampler.name in ADAPTIVE:
+            return draw_adaptive(sampler, diffusion, self.model, x, key, conditions, guidance)
+        edit = None if sampler.ilvr is None else sampler.ilvr.edit(diffusion, shape, key)
+        return diffusion.sample_progressive(
+            self.model, x, key, self.table(sampler), guidance=guidance, edit=edit, **conditions
+        )
+
+    def start(self, shape: Sequence[int], key: Key, sampler: Sampler) -> State:
+        """See `Trained.start`."""
+        levels = levels_of(sampler, self.diffusion.schedule)
+        return State(self.initial(shape, key), levels[0], 0, len(levels) - 1)
+
+    def initial(self, shape: Sequence[int], key: Key) -> Tensor:
+        """Images of nothing but noise, float32 [B, C, H, W], as every sampler begins with."""
+        return self.diffusion.initial_noise(shape, key)
 
     def fit_decoder(self, images: Tensor, labels: Tensor | None, seed: int) -> float | None:
         """See `Trained.fit_decoder`."""
@@ -117,13 +140,48 @@ class TrainedGaussian:
     def prior_bits(self, images: Tensor, labels: Tensor | None, seed: int) -> float:
         """See `Trained.prior_bits`."""
         del labels, seed
-        return likelihood.prior_bits(self.diffusion, to_float(images, self.grey_levels))
+        return float(self.prior_bits_by_image(images).mean())
 
     def terms(
         self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
     ) -> Iterator[tuple[int, float]]:
         """See `Trained.terms`."""
-        return likelihood.calc_bpd_loop(
+        for t, bits in self.terms_by_image(images, labels, seed, decoder_std):
+            yield t, float(bits.mean())
+
+    def prior_bits_by_image(self, images: Tensor) -> Tensor:
+        """See `ScoresEachImage.prior_bits_by_image`."""
+        return likelihood.prior_bits_per_image(self.diffusion, to_float(images, self.grey_levels))
+
+    @torch.no_grad()
+    def terms_by_image(
+        self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `ScoresEachImage.terms_by_image`."""
+        x = to_float(images, self.grey_levels)
+        for t in range(self.levels, 1, -1):
+            yield t, likelihood.level_bits_per_image(
+                self.diffusion, self.model, x, t, seed, labels
+            )  # fmt: skip
+        yield 1, likelihood.decoder_bits_per_image(
+            self.diffusion, self.model, x, levels=self.grey_levels, std=decoder_std, seed=seed,
+            labels=labels,
+        )  # fmt: skip
+
+    def check_flow(self) -> None:
+        """See `ScoresByFlow.check_flow`."""
+        require_extra("likelihood = 'ode'", "ode", "torchdiffeq")
+        try:
+            times_of(self.diffusion.schedule, [self.levels, 0])
+            ContinuousDenoiser(self.diffusion, self.model)
+        except ValueError as error:
+            raise InputError(f"likelihood = 'ode': {error}") from None
+
+    def flow_bits(
+        self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
+    ) -> FlowBits:
+        """See `ScoresByFlow.flow_bits`."""
+        return flow_likelihood.flow_bits(
             self.diffusion, self.model, to_float(images, self.grey_levels),
             levels=self.grey_levels, decoder_std=decoder_std, seed=seed, labels=labels,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ddpm import likelihood
@@ -15,6 +16,7 @@ from ddpm.prior import Prior, decoder_bits, fit_decoder_std
 from ddpm.prior_diffusion import PriorDiffusion
 from ddpm.processes.base import Batch
 from ddpm.processes.gaussian import GaussianProcess, TrainedGaussian, guidance_of
+from ddpm.samplers.catalogue import CATALOGUE
 from ddpm.samplers.loop import Model, State
 from ddpm.samplers.sampler import Sampler
 
@@ -89,6 +91,17 @@ class TrainedPrior(TrainedGaussian):
 
     prior: Prior
 
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """See `Trained.samplers`; adaptive ones clip to one range for all pixels."""
+        return tuple(CATALOGUE)
+
+    def check(self, sampler: Sampler) -> int:
+        """See `Trained.check`."""
+        if sampler.ilvr is not None:
+            raise InputError("ilvr is given: allowed with prior = 'data' is none")
+        return super().check(sampler)
+
     def sample(
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None
     ) -> Iterator[State]:
@@ -100,6 +113,10 @@ class TrainedPrior(TrainedGaussian):
             guidance=guidance_of(sampler, labels, self.classes), **conditions,
         )  # fmt: skip
 
+    def initial(self, shape: Sequence[int], key: Key) -> Tensor:
+        """See `TrainedGaussian.initial`."""
+        return PriorDiffusion(self.prior.to(key.sample.device)).initial(shape, key)
+
     def fit_decoder(self, images: Tensor, labels: Tensor | None, seed: int) -> float | None:
         """Standard deviation of the decoder, in units of the prior's of each pixel."""
         prior, x = self._start(images)
@@ -107,23 +124,31 @@ class TrainedPrior(TrainedGaussian):
         around = float(self.diffusion.schedule.sigma[1])
         return fit_decoder_std(prior, guess, x, around, self.grey_levels)
 
-    def prior_bits(self, images: Tensor, labels: Tensor | None, seed: int) -> float:
-        """See `Trained.prior_bits`; the divergence is the same in both coordinates."""
+    def prior_bits_by_image(self, images: Tensor) -> Tensor:
+        """See `ScoresEachImage`; the divergence is the same in both coordinates."""
         prior, x = self._start(images)
-        return likelihood.prior_bits(self.diffusion, prior.whiten(x))
+        return likelihood.prior_bits_per_image(self.diffusion, prior.whiten(x))
 
-    def terms(
+    @torch.no_grad()
+    def terms_by_image(
         self, images: Tensor, labels: Tensor | None, seed: int, decoder_std: float | None
-    ) -> Iterator[tuple[int, float]]:
-        """See `Trained.terms`."""
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `ScoresEachImage.terms_by_image`."""
         if decoder_std is None:
             raise InputError("decoder_std = None: allowed is what fit_decoder gave")
         prior, x = self._start(images)
         y = prior.whiten(x)
         for t in range(self.levels, 1, -1):
-            yield t, likelihood.level_bits(self.diffusion, self.model, y, t, seed, labels)
-        guess = likelihood.estimate(self.diffusion, self.model, y, 1, seed, labels)
-        yield 1, decoder_bits(prior, guess, x, decoder_std, self.grey_levels)
+            yield t, likelihood.level_bits_per_image(self.diffusion, self.model, y, t, seed, labels)
+        guess, rows = likelihood.estimate(self.diffusion, self.model, y, 1, seed, labels), []
+        for one in range(len(x)):
+            row = slice(one, one + 1)
+            rows.append(decoder_bits(prior, guess[row], x[row], decoder_std, self.grey_levels))
+        yield 1, torch.tensor(rows, dtype=torch.float64)
+
+    def check_flow(self) -> None:
+        """Refuse a likelihood by the flow: its decoder is that of images that are not whitened."""
+        raise InputError("likelihood = 'ode': allowed with prior = 'data' is vlb")
 
     def _start(self, images: Tensor) -> tuple[Prior, Tensor]:
         """The prior on the device of the images, and these on [-1, 1]."""

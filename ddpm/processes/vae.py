@@ -9,7 +9,7 @@ from ddpm import vae
 from ddpm.errors import check
 from ddpm.keys import Key
 from ddpm.models.vae import Vae
-from ddpm.processes.base import Batch, WithoutConstants, check_label
+from ddpm.processes.base import Batch, WithoutConstants, check_label, check_unused
 from ddpm.samplers.loop import Model, State
 from ddpm.samplers.sampler import Sampler
 
@@ -70,9 +70,12 @@ class TrainedVae:
         """See `Trained.check`."""
         check(sampler.name in SAMPLERS, "sampler", sampler.name, "ancestral for an autoencoder")
         check(sampler.steps in (None, 1), "steps", sampler.steps, "1 for an autoencoder")
-        check(sampler.guidance == 1, "guidance", sampler.guidance, "1 for a model without classes")
+        check_unused(sampler, ("steps",), "an autoencoder")
         check_label(sampler, 0)
         return 1
+
+    def start(self, shape: Sequence[int], key: Key, sampler: Sampler) -> State | None:
+        """None: it begins with latents."""
 
     def sample(
         self, shape: Sequence[int], key: Key, sampler: Sampler, labels: Tensor | None = None

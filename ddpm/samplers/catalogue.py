@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from ddpm.errors import InputError, check
 from ddpm.predictions import Prediction
 from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.corrector import predictor_corrector_table
 from ddpm.samplers.ddim import ddim_table
+from ddpm.samplers.flow_tables import euler_table
 from ddpm.samplers.levels import check_levels, spaced
-from ddpm.samplers.multistep import dpm_solver_table, heun_table
+from ddpm.samplers.multistep import dpm_solver_first_table, dpm_solver_table, heun_table
 from ddpm.samplers.sampler import Sampler
 from ddpm.samplers.sde import euler_maruyama_table
+from ddpm.samplers.stochastic import dpm_solver_sde_table, stochastic_heun_table
 from ddpm.samplers.tables import StepTable
 from ddpm.samplers.variances import Variance, check_variance, learned_form
 from ddpm.schedule import Schedule
@@ -54,6 +57,13 @@ CATALOGUE: dict[str, Entry] = {
         options=("eta",), order="1",
         when="tens of steps; with eta = 0 a picture is a function of its first noise",
     ),
+    "dpm-solver-1": Entry(
+        make=lambda schedule, prediction, levels, *_: dpm_solver_first_table(
+            schedule, prediction, levels
+        ),
+        order="1",
+        when="to compare: it is ddim with eta = 0 under the name of its solver",
+    ),
     "dpm-solver-2m": Entry(
         make=lambda schedule, prediction, levels, *_: dpm_solver_table(
             schedule, prediction, levels
@@ -61,17 +71,45 @@ CATALOGUE: dict[str, Entry] = {
         order="2",
         when="ten to thirty steps",
     ),
+    "dpm-solver-sde": Entry(
+        make=lambda schedule, prediction, levels, *_: dpm_solver_sde_table(
+            schedule, prediction, levels
+        ),
+        random=True, order="2 in distribution",
+        when="as ancestral, with a third of its steps or fewer",
+    ),
+    "euler": Entry(
+        make=lambda schedule, prediction, levels, sampler, _: euler_table(
+            schedule, prediction, levels, _sde(sampler, "ve")
+        ),
+        options=("sde",), order="1",
+        when="as ddim, which it is with sde = 've'; the others are there to compare with",
+    ),
     "heun": Entry(
         make=lambda schedule, prediction, levels, *_: heun_table(schedule, prediction, levels),
         calls="2, the last step 1", order="2",
         when="as dpm-solver-2m, where steps are few and the network is smooth",
     ),
     "euler-maruyama": Entry(
-        make=lambda schedule, prediction, levels, *_: euler_maruyama_table(
+        make=lambda schedule, prediction, levels, sampler, _: euler_maruyama_table(
+            schedule, prediction, levels, _sde(sampler, "vp")
+        ),
+        options=("sde",), random=True, order="1 in distribution",
+        when="to compare: the textbook's solver of the reverse equation",
+    ),
+    "stochastic-heun": Entry(
+        make=lambda schedule, prediction, levels, *_: stochastic_heun_table(
             schedule, prediction, levels
         ),
-        random=True, order="1 in distribution",
-        when="to compare: hundreds of steps for what ancestral does with fewer",
+        random=True, calls="2, the last step 1", order="2 in distribution",
+        when="to compare: dpm-solver-sde does as well with half of the calls",
+    ),
+    "predictor-corrector": Entry(
+        make=lambda schedule, prediction, levels, sampler, _: predictor_corrector_table(
+            schedule, prediction, levels, _sde(sampler, "vp")
+        ),
+        options=("sde",), random=True, calls="2, the last step 1", order="1 in distribution",
+        when="to compare: euler-maruyama, with its law pulled back at every level",
     ),
 }  # fmt: skip
 """Names of all samplers that are tables of steps."""
@@ -118,6 +156,11 @@ def levels_of(sampler: Sampler, schedule: Schedule) -> list[int]:
         raise ValueError(f"steps = {sampler.steps}: allowed with levels of your own is None")
     check_levels(sampler.levels, schedule.steps)
     return list(sampler.levels)
+
+
+def _sde(sampler: Sampler, usual: str) -> str:
+    """The equation of a solver, which has a usual one."""
+    return usual if sampler.sde is None else sampler.sde
 
 
 def _variance(sampler: Sampler, trained: Variance) -> Variance:

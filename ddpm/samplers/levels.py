@@ -48,7 +48,9 @@ def spaced(schedule: Schedule, spacing: str, steps: int | None = None) -> list[i
     if count == 1:
         return [total, 0]
     if spacing == "uniform":
-        return _distinct(torch.linspace(1, total, count, dtype=torch.float64), total)
+        # Counted from 0, so that halves round as the spacing "linspace" of other libraries does.
+        stride = (total - 1) / (count - 1)
+        return _distinct(1 + (torch.arange(count, dtype=torch.float64) * stride).round(), total)
     if spacing == "quadratic":
         root = torch.arange(1, count + 1, dtype=torch.float64) / count
         return _distinct(total * root.square(), total)

@@ -15,6 +15,27 @@ from ddpm.samplers.tables import StepTable, pairs, step_table
 from ddpm.schedule import Schedule
 
 
+def dpm_solver_first_table(
+    schedule: Schedule, prediction: Prediction, levels: Sequence[int]
+) -> StepTable:
+    """DPM-Solver++(1) of Lu et al. (2022), which holds x0_hat over a step: DDIM with eta = 0.
+
+    It is Euler's method too, for x / alpha in the time sigma / alpha.
+
+    Args:
+        schedule: The noise schedule; a first step from zero terminal SNR is allowed.
+        prediction: What the network outputs.
+        levels: Strictly decreasing, ending at 0.
+
+    Raises:
+        ValueError: the levels are not allowed.
+    """
+    t, s = pairs(schedule, levels)
+    a = schedule.alpha_bar[s].sqrt() * -torch.expm1(-schedule.fall(s, t) / 2)
+    b = (schedule.one_minus_alpha_bar[s] / schedule.one_minus_alpha_bar[t]).sqrt()
+    return step_table(schedule, prediction, levels, a, b)
+
+
 def dpm_solver_table(
     schedule: Schedule, prediction: Prediction, levels: Sequence[int]
 ) -> StepTable:

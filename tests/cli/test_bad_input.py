@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.models.unet import UNet
 from tests.cli.command import SMALL, everything_below, run_here
 
 TRAIN = ["train", "--steps", "2", "--device", "cpu", *SMALL]
@@ -190,24 +191,105 @@ def test_data_that_changed_since(tmp_path: Path, capfd: pytest.CaptureFixture[st
     refused(capfd, tmp_path, "train", "--run", run, "--resume", names=names)
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no network be called: what is wrong is said before."""
+
+    def called(*_: object, **__: object) -> None:
+        raise AssertionError("the network was called")
+
+    monkeypatch.setattr(UNet, "forward", called)
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [
         (["sample", "--num", "0"], ["num = 0", "at least 1"]),
         (["sample", "--steps", "0"], ["steps = 0", "1 to T = 10"]),
         (["sample", "--steps", "11"], ["steps = 11", "1 to T = 10"]),
-        (["sample", "--sampler", "euler"], ["sampler = 'euler'", "ancestral or ddim"]),
+        (["sample", "--sampler", "magic"], ["sampler = 'magic'", "ancestral, ddim", "heun"]),
         (["sample", "--sampler", "ddim", "--eta", "2"], ["eta = 2.0", "[0, 1]"]),
+        (["sample", "--sampler", "ddim", "--eta", "nan"], ["eta = nan", "[0, 1]"]),
+        (["sample", "--eta", "0.5"], ["eta = 0.5", "none with sampler = 'ancestral'"]),
+        (["sample", "--sampler", "heun", "--variance", "beta"], ["variance = 'beta'", "none with"]),
+        (["sample", "--variance", "learned"], ["variance = 'learned'", "'posterior'"]),
+        (["sample", "--variance", "wide"], ["variance = 'wide'", "posterior, beta"]),
+        (["sample", "--sde", "ve"], ["sde = 've'", "none with sampler = 'ancestral'"]),
+        (["sample", "--sampler", "euler", "--sde", "vx"], ["sde = 'vx'", "vp, ve, sub-vp"]),
+        (["sample", "--spacing", "even"], ["spacing = 'even'", "trailing, leading"]),
+        (["sample", "--levels", "5,5,0"], ["levels = [5, 5, 0]", "strictly decreasing"]),
+        (["sample", "--levels", "2,5,0"], ["levels = [2, 5, 0]", "strictly decreasing"]),
+        (["sample", "--levels", "11,5,0"], ["levels = [11, 5, 0]", "T = 10 or below"]),
+        (["sample", "--levels", "10,5"], ["levels = [10, 5]", "ends at 0"]),
+        (["sample", "--levels", "ten"], ["levels = 'ten'", "integers"]),
+        (["sample", "--levels", "9,0", "--steps", "1"], ["steps = 1", "levels of your own"]),
+        (["sample", "--levels", "9,0", "--spacing", "karras"], ["spacing = 'karras'", "none"]),
+        (["sample", "--guidance", "2"], ["guidance = 2.0", "1 for a model without classes"]),
+        (["sample", "--guidance", "nan"], ["guidance = nan", "without classes"]),
+        (["sample", "--label", "3"], ["label = 3", "none for a model without classes"]),
+        (["sample", "--ilvr-factor", "2"], ["ilvr_factor = 2", "without --ilvr"]),
+        (["sample", "--ilvr", "/nowhere/a.png"], ["ilvr = /nowhere/a.png", "allowed is a PNG"]),
         (["sample", "--out", "/nowhere/a.png"], ["out = /nowhere/a.png", "existing folder"]),
         (["sample", "--out", "grid.jpg"], ["out = 'grid.jpg'", ".png"]),
         (["eval", "--num", "1"], ["num = 1", "at least 2"]),
         (["eval", "--max-images", "0"], ["max_images = 0", "at least 1"]),
+        (["eval", "--likelihood", "exact"], ["likelihood = 'exact'", "vlb or ode"]),
     ],
 )
+@pytest.mark.usefixtures("no_network")
 def test_options_of_sample_and_eval(
     trained: Path, capfd: pytest.CaptureFixture[str], command: list[str], names: list[str]
 ) -> None:
     refused(capfd, trained, *command, "--run", trained, "--device", "cpu", names=names)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.usefixtures("no_network")
+def test_references_that_do_not_fit(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], shards: bool
+) -> None:
+    png(tmp_path / "large.png", 16)
+    png(tmp_path / "right.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "right.png").read_bytes()[:40])
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    for name, size in (("a", 8), ("b", 9)):
+        png(tmp_path / "mixed" / f"{name}.png", size)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "colour.png")
+    np.savez(tmp_path / "float.npz", images=np.zeros((2, 1, 8, 8)))
+    np.savez(tmp_path / "none.npz", other=np.zeros(1))
+    np.savez(tmp_path / "bright.npz", images=np.full((1, 8, 8), 17, np.uint8), levels=np.array(17))
+    cases: list[tuple[str, list[str], list[str]]] = [
+        ("large.png", [], ["ilvr", "(1, 16, 16)", "allowed", "(1, 8, 8)"]),
+        ("colour.png", [], ["ilvr", "(3, 8, 8)", "allowed", "(1, 8, 8)"]),
+        ("right.png", ["--ilvr-factor", "3"], ["right.png", "factor = 3", "divisor"]),
+        ("right.png", ["--ilvr-factor", "0"], ["right.png", "factor = 0", "above 1"]),
+        ("broken.png", [], ["broken.png", "cannot be read", "allowed"]),
+        ("notes.txt", [], ["notes.txt", "cannot be read", "allowed"]),
+        ("empty", [], ["empty", "holds no image"]),
+        ("mixed", [], ["b.png", "(1, 9, 9)", "(1, 8, 8)"]),
+        ("float.npz", [], ["float.npz", "float64", "uint8"]),
+        ("none.npz", [], ["none.npz", "images"]),
+        ("bright.npz", [], ["bright.npz", "17", "0 to 16"]),
+    ]
+    given: list[str | Path] = ["sample", "--run", trained, "--device", "cpu", "--num", "4"]
+    out = tmp_path / ("many" if shards else "grid.png")
+    for name, options, words in cases:
+        where = (*given, "--ilvr", tmp_path / name, "--out", out)
+        refused(capfd, tmp_path, *where, *options, names=words)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_prediction_that_zero_snr_does_not_allow(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "r")
+    file = tmp_path / "r" / "config.json"
+    content = json.loads(file.read_text())
+    content["schedule"]["zero_terminal_snr"] = True
+    file.write_text(json.dumps(content))
+    names = ["prediction = 'eps'", "zero terminal"]
+    refused(capfd, tmp_path, "sample", "--run", tmp_path / "r", "--device", "cpu", names=names)
 
 
 def test_out_that_exists(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm.commands.likelihoods import likelihood
 from ddpm.commands.trained import open_run
+from ddpm.data.load import load_images
 from ddpm.evaluation.library import metrics_installed
 from ddpm.keys import Key
 from ddpm.processes.gaussian import TrainedGaussian
@@ -107,8 +110,62 @@ def test_an_earlier_evaluation_is_kept(trained: Path) -> None:
     assert again == kept
     assert run_here(*first, "--seed", "5") == 0
     after = {k: v for k, v in everything_below(trained).items() if k.startswith("eval")}
-    assert len(after) == len(kept) + 1
+    # The figures, and what each image costs.
+    assert len(after) == len(kept) + 2
     assert set(kept.values()) <= set(after.values())
+
+
+def test_the_bits_of_each_image(trained: Path) -> None:
+    few: list[str | Path] = ["eval", "--run", trained, "--features", "none", "--device", "cpu"]
+    assert run_here(*few, "--num", "4", "--max-images", "9") == 0
+    result = json.loads((trained / "eval.json").read_text())
+    with np.load(trained / "eval-likelihood.npz") as arrays:
+        total, prior, terms = (arrays[f"vlb_{name}"] for name in ("total", "prior", "terms"))
+        assert {*arrays} == {"vlb_total", "vlb_prior", "vlb_terms"}
+    assert terms.shape == (9, 11)
+    assert total.shape == prior.shape == (9,)
+    assert total.mean() == pytest.approx(result["bits_per_dim"], rel=1e-12)
+    assert prior.mean() == pytest.approx(result["terms"]["prior"], rel=1e-12)
+    assert terms[:, 1].mean() == pytest.approx(result["terms"]["decoder"], rel=1e-12)
+    assert terms[:, 2:].mean(0) == pytest.approx(result["terms"]["kl_by_level"][2:], rel=1e-12)
+    assert total.std() > 0.01
+    # An image by itself costs what it costs among others.
+    alone = likelihood(open_run(trained, "cpu"), load_images("digits"), 0, 1, "vlb")
+    assert alone.flow is None
+    assert alone.bound.total == pytest.approx(total[0], rel=1e-4)
+
+
+@pytest.mark.skipif(find_spec("torchdiffeq") is None, reason="torchdiffeq is not installed")
+def test_eval_by_the_flow(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few: list[str | Path] = ["eval", "--run", trained, "--features", "none", "--device", "cpu"]
+    assert run_here(*few, "--num", "4", "--max-images", "6", "--likelihood", "ode") == 0
+    result = json.loads((trained / "eval.json").read_text())
+    flow = result["flow"]
+    assert "noise of level 1" in flow["dequantisation"]
+    printed = " ".join(capfd.readouterr().out.split())
+    assert f"{flow['bits_per_dim']:.3f}" in printed
+    assert "probability" in printed
+    parts = flow["decoder"] + flow["density"] - flow["noise"]
+    assert flow["bits_per_dim"] == pytest.approx(parts, rel=1e-12)
+    # The decoder is the bound's own, on the same noise.
+    assert flow["decoder"] == pytest.approx(result["terms"]["decoder"], rel=1e-6)
+    with np.load(trained / "eval-likelihood.npz") as arrays:
+        assert arrays["flow_total"].shape == (6,)
+        assert arrays["flow_total"].mean() == pytest.approx(flow["bits_per_dim"], rel=1e-12)
+        assert arrays["vlb_total"].shape == (6,)
+
+
+def test_the_flow_needs_its_extra(
+    trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddpm.extras.find_spec", lambda _: None)
+    before = everything_below(trained)
+    given: list[str | Path] = ["--run", trained, "--device", "cpu"]
+    assert run_here("eval", *given, "--likelihood", "ode", "--features", "none") == 2
+    assert "ddpm-proven[ode]" in capfd.readouterr().err
+    assert run_here("sample", *given, "--sampler", "ode-adaptive") == 2
+    assert "ddpm-proven[ode]" in capfd.readouterr().err
+    assert everything_below(trained) == before
 
 
 def test_eval_of_pictures_drawn_before(trained: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_ranks_share_the_shards(run: Path, whole: Path, tmp_path: Path) -> None:
         (["--num", "141"], ["num = 140", "141"]),
         (["--steps", "4"], ["steps = 3", "4"]),
         (["--eta", "1"], ["eta = 0.5", "1.0"]),
-        (["--sampler", "ancestral"], ["sampler = 'ddim'", "'ancestral'"]),
+        (["--sampler", "ancestral", "--eta", "0"], ["sampler = 'ddim'", "'ancestral'"]),
     ],
 )
 def test_a_folder_of_another_sampling_is_refused(

@@ -18,9 +18,13 @@ SURFACE = {
     },
     "sample": {
         "run", "num", "seed", "sampler", "steps", "eta", "out", "device", "ema", "shard_size",
-        "image_format", "ranks", "label", "guidance",
+        "image_format", "ranks", "label", "guidance", "spacing", "levels", "variance", "sde",
+        "ilvr", "ilvr_factor", "trajectory",
     },
-    "eval": {"run", "num", "seed", "max_images", "device", "ema", "samples", "features"},
+    "samplers": set(),
+    "eval": {
+        "run", "num", "seed", "max_images", "device", "ema", "samples", "features", "likelihood",
+    },
     "report": {"run", "out"},
     "verify": {"ids", "paper", "as_json", "html", "accuracy", "seed", "examples", "jobs"},
     "figures": {"out"},

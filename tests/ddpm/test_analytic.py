@@ -118,6 +118,28 @@ def test_network_predicts_what_the_straight_line_turns_into_the_denoiser(
     assert half.dtype == torch.float32
 
 
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "score"])
+def test_network_between_levels_is_that_of_a_schedule_which_has_the_level(
+    prediction: Prediction,
+) -> None:
+    mixture, x = made(2, 2, 3), torch.linspace(-1, 1, 6, dtype=torch.float64).view(2, 3)
+    log_snr = SCHEDULE.log_snr
+    inserted = torch.cat([log_snr[:8], log_snr[7:8] * 0.75 + log_snr[8:9] * 0.25, log_snr[8:]])
+    fine = mixture.network(Schedule(inserted), prediction)(x, torch.tensor([8, 8]))
+    network = mixture.network(SCHEDULE, prediction)
+    torch.testing.assert_close(network(x, torch.tensor([7.25, 7.25])), fine, rtol=1e-10, atol=1e-12)
+    whole = network(x, torch.tensor([7, 20]))
+    assert torch.equal(network(x, torch.tensor([7.0, 20.0])), whole)
+
+
+def test_what_levels_between_do_not_have() -> None:
+    x, mixture = torch.zeros(1, 2), made(2, 2, 2)
+    with pytest.raises(ValueError, match=r"t has dtype torch.float32: allowed where 'mean'"):
+        mixture.network(SCHEDULE, "mean")(x, torch.tensor([2.0]))
+    with pytest.raises(ValueError, match=r"t from 0.5 .*: allowed is 1 to T = 20"):
+        mixture.network(SCHEDULE, "eps")(x, torch.tensor([0.5]))
+
+
 def test_draws_have_the_moments_and_components_of_the_mixture() -> None:
     mixture = GaussianMixture(
         [0.2, 0.8],

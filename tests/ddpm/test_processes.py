@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +21,6 @@ from ddpm.keys import Key
 from ddpm.models.unet import UNetConfig
 from ddpm.models.vae import VaeConfig
 from ddpm.processes.base import Trained
-from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.processes.prior import TrainedPrior
 from ddpm.samplers.sampler import Sampler
 from ddpm.trainer import Trainer
@@ -176,54 +174,6 @@ def test_labels_come_with_their_images(update: int, first: int, size: int) -> No
 def test_classes_need_labels() -> None:
     with pytest.raises(InputError, match=r"model.classes = 3: allowed is 0 for images without"):
         Trainer(TOLD, IMAGES, CPU)
-
-
-class Telling(torch.nn.Module):
-    """A network whose output is the label alone, the number of classes for none."""
-
-    def forward(self, x: Tensor, _: Tensor, labels: Tensor | None = None) -> Tensor:
-        assert labels is not None
-        return torch.ones_like(x) * labels.reshape(-1, 1, 1, 1) / 10
-
-
-@pytest.mark.parametrize(("weight", "means"), [(1.0, 0.1), (0.0, 0.3), (3.0, 0.3 - 3 * 0.2)])
-def test_guidance_leads_from_no_class_to_the_class(weight: float, means: float) -> None:
-    config = replace(TOLD, prediction="x0")
-    trained = trainer_of(config).process.trained(Telling())
-    assert isinstance(trained, TrainedGaussian)
-    sampler = Sampler(name="ddim", guidance=weight, label=1)
-    # With the deterministic sampler the last step is the estimate itself.
-    assert torch.allclose(drawn(trained, sampler), torch.full((3, 1, 4, 4), means), atol=1e-6)
-
-
-def test_each_class_in_turn_or_one() -> None:
-    assert Sampler().labels(range(2, 6), CLASSES).tolist() == [2, 0, 1, 2]  # type: ignore[union-attr]
-    assert Sampler(label=1).labels(range(3), CLASSES).tolist() == [1, 1, 1]  # type: ignore[union-attr]
-    assert Sampler().labels(range(3), 0) is None
-
-
-BAD: list[tuple[str, Sampler, str]] = [
-    ("loss-aware", Sampler(guidance=2.0), "guidance = 2.0: allowed is 1 for a model without"),
-    ("loss-aware", Sampler(label=0), "label = 0: allowed is none for a model without classes"),
-    ("told classes", Sampler(label=3), "label = 3: allowed is 0 to 2"),
-    ("told classes", Sampler(name="magic"), "sampler = 'magic': allowed is ancestral, ddim"),
-    ("told classes", Sampler(steps=5), "steps"),
-    ("discrete", Sampler(name="ddim"), "sampler = 'ddim': allowed is ancestral for discrete"),
-    ("discrete", Sampler(guidance=2.0), "guidance = 2.0: allowed is 1 for discrete data"),
-    ("discrete", Sampler(steps=5), "steps"),
-    ("discrete", Sampler(label=0), "label = 0: allowed is none"),
-    ("autoencoder", Sampler(steps=3), "steps = 3: allowed is 1 for an autoencoder"),
-    ("autoencoder", Sampler(name="ddim"), "sampler = 'ddim'"),
-    ("autoencoder", Sampler(guidance=0.0), "guidance = 0.0"),
-]
-
-
-@pytest.mark.parametrize(("name", "sampler", "message"), BAD)
-def test_what_a_model_cannot_do(name: str, sampler: Sampler, message: str) -> None:
-    trainer: Any = trainer_of(FAMILIES[name])
-    trained = trainer.process.trained(trainer.model)
-    with pytest.raises(InputError, match=message):
-        trained.check(sampler)
 
 
 def test_a_learned_schedule_is_not_sharded() -> None:

@@ -22,10 +22,12 @@ from ddpm.kernels.normal import normal
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 from ddpm.samplers.ancestral import ancestral_table
+from ddpm.samplers.corrector import predictor_corrector_table
 from ddpm.samplers.ddim import ddim_table
 from ddpm.samplers.levels import trailing
 from ddpm.samplers.loop import Guidance, sample_progressive
 from ddpm.samplers.multistep import dpm_solver_table, heun_table
+from ddpm.samplers.stochastic import dpm_solver_sde_table, stochastic_heun_table
 from ddpm.samplers.tables import StepTable
 from ddpm.schedule import Schedule
 
@@ -42,6 +44,9 @@ SAMPLERS: dict[str, tuple[StepTable, dict[str, Any]]] = {
     "ddim": (ddim_table(SCHEDULE, "v", LEVELS, 0.0), {"clip_denoised": False}),
     "2m": (dpm_solver_table(SCHEDULE, "v", LEVELS), {}),
     "heun": (heun_table(SCHEDULE, "v", LEVELS), {}),
+    "sde-2m": (dpm_solver_sde_table(SCHEDULE, "v", LEVELS), {}),
+    "sde-heun": (stochastic_heun_table(SCHEDULE, "v", LEVELS), {}),
+    "corrector": (predictor_corrector_table(SCHEDULE, "v", LEVELS), {}),
     "learned": (ancestral_table(SCHEDULE, "v", LEVELS, "learned"), {"learned": "log"}),
     "threshold": (ddim_table(SCHEDULE, "v", LEVELS, 0.5), {"threshold_ratio": 0.9}),
 }

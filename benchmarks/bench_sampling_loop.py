@@ -1,0 +1,122 @@
+"""Whole sampling loops beside DDIMPipeline of `diffusers`: images a second, and the rest.
+
+The same network drives both, equal results come first, the loops take turns, and the time outside
+the network is what a clock inside it leaves of the loop.
+
+    python -m benchmarks.bench_sampling_loop --rounds 20
+    pytest -s benchmarks/bench_sampling_loop.py
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.sampling_loops import EQUAL, Loop, Meter, Times, difference, loops, network
+from ddpm.bench.assemble import OURS
+from ddpm.bench.clock import settle_allocator
+from ddpm.bench.peer_calls import DIFFUSERS, missing
+
+STEPS, BATCHES, ROUNDS = 50, (1, 64), 5
+
+
+def in_turns(meter: Meter, calls: dict[str, Loop], rounds: int) -> dict[str, list[Times]]:
+    """Times of each loop in each round; everybody has one turn a round, in a turning order."""
+    order, times = list(calls), {name: list[Times]() for name in calls}
+    for loop in calls.values():
+        loop()
+    for number in range(rounds):
+        first = number % len(order)
+        for name in (*order[first:], *order[:first]):
+            times[name].append(meter.time(calls[name]))
+    return times
+
+
+def outside(times: Times, steps: int) -> tuple[float, float]:
+    """Microseconds of a step outside the network, on the wall and of the process."""
+    wall, processor = times.wall - times.network_wall, times.processor - times.network_processor
+    return 1e6 * wall / steps, 1e6 * processor / steps
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def faster(times: dict[str, list[Times]]) -> tuple[float, float]:
+    """How often ours runs while theirs runs once: medians of the rounds, by either clock."""
+    pairs = list(zip(times[DIFFUSERS], times[OURS], strict=True))
+    return (
+        median([theirs.wall / mine.wall for theirs, mine in pairs]),
+        median([theirs.processor / mine.processor for theirs, mine in pairs]),
+    )
+
+
+def table_of(found: dict[int, dict[str, list[Times]]], steps: int) -> Table:
+    table = Table(
+        "images at once", "library", "images/s", "ms a step", "network, ms a step",
+        "outside it, us a step", "the same, processor", "ours is faster by", "by processor",
+        title=f"{steps} steps of DDIM, {torch.get_num_threads()} thread(s)",
+    )  # fmt: skip
+    for batch, times in found.items():
+        ratios = faster(times)
+        for name, rounds in times.items():
+            wall = median([each.wall for each in rounds])
+            inside = median([each.network_wall for each in rounds])
+            spent = [outside(each, steps) for each in rounds]
+            table.add_row(
+                str(batch), name, f"{batch / wall:.2f}", f"{1e3 * wall / steps:.3f}",
+                f"{1e3 * inside / steps:.3f}", f"{median([pair[0] for pair in spent]):.0f}",
+                f"{median([pair[1] for pair in spent]):.0f}",
+                *(f"{ratio:.3f}" if name == OURS else "" for ratio in ratios),
+            )  # fmt: skip
+    return table
+
+
+def measure(batches: Sequence[int], steps: int, rounds: int) -> dict[int, dict[str, list[Times]]]:
+    """Times of both libraries for each number of images at once.
+
+    Raises:
+        RuntimeError: their results differ, which would make the times worthless.
+    """
+    settle_allocator()
+    model = network()
+    for batch in batches:
+        apart = difference(model, batch, steps)
+        if not apart < EQUAL:
+            raise RuntimeError(f"results differ by {apart:.1e}: allowed is {EQUAL}")
+    meter = Meter(model)
+    return {batch: in_turns(meter, loops(model, batch, steps), rounds) for batch in batches}
+
+
+@pytest.mark.skipif(bool(missing(DIFFUSERS)), reason=f"{DIFFUSERS} {missing(DIFFUSERS)}")
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_loop_is_as_fast(benchmark: Any, batch: int) -> None:
+    benchmark.group = f"{STEPS} steps of DDIM, {batch} at once"
+    found = measure([batch], STEPS, ROUNDS)
+    Console().print(table_of(found, STEPS))
+    wall, processor = faster(found[batch])
+    benchmark.extra_info.update(faster_wall=wall, faster_processor=processor)
+    benchmark.pedantic(loops(network(), batch, STEPS)[OURS], rounds=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    if reason := missing(DIFFUSERS):
+        raise SystemExit(f"{DIFFUSERS} is {reason}")
+    torch.set_num_threads(given.threads)
+    found = measure(given.batches, given.steps, given.rounds)
+    Console(width=160).print(table_of(found, given.steps))
+
+
+if __name__ == "__main__":
+    main()
