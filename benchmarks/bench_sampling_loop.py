@@ -98,7 +98,7 @@ def measure(batches: Sequence[int], steps: int, rounds: int) -> dict[int, dict[s
 def test_a_loop_is_as_fast(benchmark: Any, batch: int) -> None:
     benchmark.group = f"{STEPS} steps of DDIM, {batch} at once"
     found = measure([batch], STEPS, ROUNDS)
-    Console().print(table_of(found, STEPS))
+    Console(width=160).print(table_of(found, STEPS))
     wall, processor = faster(found[batch])
     benchmark.extra_info.update(faster_wall=wall, faster_processor=processor)
     benchmark.pedantic(loops(network(), batch, STEPS)[OURS], rounds=2)

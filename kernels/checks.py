@@ -138,6 +138,22 @@ def are_alike(x: Tensor, y: Tensor) -> bool:
     )
 
 
+def are_places(seed: Tensor, step: Tensor, sample: Tensor, batch: int) -> bool:
+    """Whether `check_place` accepts these, on the CPU."""
+    return (
+        seed.dtype is torch.int64
+        and step.dtype is torch.int64
+        and sample.dtype is torch.int64
+        and seed.ndim == 0
+        and (step.ndim == 0 or (step.shape == (batch,) and step.is_contiguous()))
+        and sample.shape == (batch,)
+        and sample.is_contiguous()
+        and seed.is_cpu
+        and step.is_cpu
+        and sample.is_cpu
+    )
+
+
 def check_range(name: str, x: Tensor, end: int) -> None:
     """Require 0 <= x < end where x is on the CPU; elsewhere reading x would be a wait."""
     count = x.numel()

@@ -13,8 +13,9 @@ what it draws is compared with the exact law. Tables are written by
 
     python -m benchmarks.sampler_orders --out docs/sampler-orders.md
 
-and held by `tests/ddpm/test_mixture_orders.py`. Everything runs on the float64 rows of the step
-tables, so that no error is hidden by rounding; only the Brownian paths below draw numbers.
+and held by `tests/ddpm/test_mixture_orders.py` and `tests/ddpm/test_bound_orders.py`. Everything
+runs on the float64 rows of the step tables, so that no error is hidden by rounding; only the
+Brownian paths below draw numbers.
 
 ![Errors against steps, and the bound's excess against levels]({figure})
 
@@ -61,8 +62,8 @@ rest falls with order 1:
 ## Along paths
 
 **The flow.** A mixture of 3 components in the plane that is no product of axes; errors are root
-mean squares over its law at level T (Gauss and Hermite's nodes of each component), against DOP853
-with a tolerance of 1e-12 on the score's own form of the flow.
+mean squares over 147 points spread by its law at level T (Gauss and Hermite's nodes of each
+component), against DOP853 with a tolerance of 1e-12 on the score's own form of the flow.
 
 {flow}
 
@@ -79,7 +80,7 @@ that depends on time, so that the noises of short steps do not add up to that of
 The bound of the exact network on E -log p(x_1), of the line's data noised to log-SNR 4, over n even
 steps in log-SNR down to -12. It is computed by the library's functions (`Loss.bound_terms`,
 `prior_bits_per_image`) at nodes of (x_0, noise) in place of draws. The exact value is
-{entropy:.6f} nats. "Measured" is how far the bound lies above it; "exact reverse" is
+{entropy:.6f} nats. "Measured" is how far the bound on -log p lies above it; "exact reverse" is
 KL(q(x_T), N(0, 1)) + sum of E KL(q(x_(t-1) given x_t), p(x_(t-1) given x_t)) from the reference's
 exact reverse at this n; C is the constant of the leading term by quadrature over log-SNR:
 u^2 E[V^2] / 4 with the posterior's variance, u^2 Var[V] / 4 with the best constant one and

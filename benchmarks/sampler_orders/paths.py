@@ -52,13 +52,17 @@ class Flow:
     weights: Array
 
     def error(self, table: StepTable) -> float:
-        """Root of the mean squared error of a sampler, at least the distance of the laws."""
+        """Root of the mean squared error of a sampler over these points."""
         got = follow(table, self.start, denoiser(self.data, SCHEDULE))
         return float(np.sqrt(self.weights @ ((got - self.end) ** 2).sum(1)))
 
 
 def scattered_flow() -> Flow:
-    """Gauss and Hermite's nodes of each component at level T, and SciPy's solution from them."""
+    """Gauss and Hermite's nodes of each component at level T, and SciPy's solution from them.
+
+    They spread the points as the law does; the flow, which parts the components, is too steep for
+    them to be a quadrature.
+    """
     nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
     square = np.array(list(product(nodes, nodes)))
     mass = np.outer(masses, masses).ravel() / masses.sum() ** 2

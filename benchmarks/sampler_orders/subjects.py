@@ -136,7 +136,7 @@ def slope(steps: Sequence[int], errors: Sequence[float]) -> float:
 def ends(subject: Subject) -> tuple[float, float]:
     """How far N(0, I) is from the law at level T, and what the last row returns from the data.
 
-    The last row returns x0_hat, which is narrower than the data. Both errors are left out elsewhere.
+    The last row returns x0_hat, narrower than the data. Both errors are left out elsewhere.
     """
     top, first, last = [], [], SCHEDULE.steps
     for axis in subject.mixed:

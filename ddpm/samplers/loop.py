@@ -106,8 +106,9 @@ def sample_progressive(
     scale = None if guidance is None else _scale(guidance.guidance_scale, x.device)
     clip = 1.0 if clip_denoised else 0.0
     steps, reads, history = len(table.reads_history), (*table.reads_history, False), None
-    for i, row in enumerate(torch.arange(steps, device=x.device)):
-        pred, uncond = call(x, table.levels[i])
+    rows = torch.arange(steps, device=x.device)
+    for i, (row, t) in enumerate(zip(rows, table.levels, strict=True)):
+        pred, uncond = call(x, t)
         threshold = None
         if threshold_ratio is not None:
             threshold = dynamic_threshold(
@@ -131,9 +132,9 @@ def sample_progressive(
 
 
 def tensor_of(output: Any) -> Tensor:
-    """What a network returned: a tensor, or the first of several."""
+    """What a network returned, contiguous: a tensor, or the first of several."""
     found: Tensor = output if isinstance(output, Tensor) else output[0]
-    return found
+    return found.contiguous()
 
 
 def _scale(guidance_scale: float | Tensor, device: torch.device) -> Tensor:

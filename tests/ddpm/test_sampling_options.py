@@ -60,6 +60,20 @@ def twice(network: Callable[..., Tensor], raw: float) -> Callable[..., Tensor]:
 
 
 @pytest.mark.parametrize("name", TABLES)
+def test_a_network_may_return_what_is_not_contiguous(name: str) -> None:
+    diffusion, table = GaussianDiffusion(SCHEDULE, "v"), TABLES[name]()
+
+    def strided(x: Tensor, t: Tensor) -> Tensor:
+        return labelled(x, t, torch.zeros(3)).mT.contiguous().mT
+
+    def plain(x: Tensor, t: Tensor) -> Tensor:
+        return strided(x, t).contiguous()
+
+    got, want = (diffusion.sample_loop(f, (3, 2, 5), table, seed=3) for f in (strided, plain))
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("joint", "ratio"), [(True, None), (False, None), (True, 0.8)])
 def test_guidance_by_hand(name: str, joint: bool, ratio: float | None) -> None:
     diffusion, table = GaussianDiffusion(SCHEDULE, "v"), TABLES[name]()
