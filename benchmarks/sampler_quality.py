@@ -28,6 +28,7 @@ from ddpm.errors import InputError, check
 from ddpm.evaluation.frechet import frechet_in_space, principal_space
 from ddpm.files import write_atomically
 from ddpm.kernels.streams import Stream
+from ddpm.samplers.catalogue import CATALOGUE
 from ddpm.samplers.sampler import Sampler
 
 CALLS = (5, 10, 20, 50, 100, 500, 1000)
@@ -74,7 +75,8 @@ def missing(
 ) -> Iterator[tuple[str, int, Sampler]]:
     """What has not been measured yet, the cheap ones first."""
     for count in calls:
-        for name, sampler in choices(run.trained.samplers).items():
+        fixed = [name for name in run.trained.samplers if name in CATALOGUE]
+        for name, sampler in choices(fixed).items():
             chosen = for_calls(run, sampler, count)
             if chosen is not None and str(count) not in found.get(name, {}):
                 yield name, count, chosen

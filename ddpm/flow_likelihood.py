@@ -25,7 +25,7 @@ from ddpm.kernels.normal import normal
 from ddpm.kernels.philox import words
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
-from ddpm.likelihood import NATS_PER_BIT, decoder_bits_per_image
+from ddpm.likelihood import BATCH, NATS_PER_BIT, decoder_bits_per_image
 from ddpm.samplers.continuous import ContinuousDenoiser, Flow, times_of
 from ddpm.samplers.loop import Model
 from ddpm.samplers.solvers import check_tolerances, solve_ordinary
@@ -181,10 +181,16 @@ def flow_bits(
     shape, stream = list(x_start.shape[1:]), Stream.EVALUATION_NOISE
     noise = normal(key.seed, key.step, key.sample, stream, shape, torch.float32)
     x_1 = diffusion.q_sample(x_start, torch.ones_like(key.sample), noise)
-    log_density = flow_log_density(
-        diffusion, model, x_1, 1, trace=trace, probes=probes, seed=seed, rtol=rtol, atol=atol,
-        method=method, conditions=None if labels is None else {"labels": labels},
-    )  # fmt: skip
+    densities = []
+    for first in range(0, len(x_start), BATCH):
+        part = slice(first, first + BATCH)
+        known = None if labels is None else {"labels": labels[part]}
+        densities.append(flow_log_density(
+            diffusion, model, x_1[part], 1, trace=trace, probes=probes, seed=seed,
+            samples=range(len(x_start))[part], rtol=rtol, atol=atol, method=method,
+            conditions=known,
+        ))  # fmt: skip
+    log_density = torch.cat(densities)
     decoder = decoder_bits_per_image(
         diffusion, model, x_start, levels=levels, std=decoder_std, seed=seed, labels=labels
     )

@@ -42,7 +42,7 @@ def quick(command: str) -> list[str]:
     if arguments[0] == "verify":
         few = "--accuracy" in arguments or any(word[0].isupper() for word in arguments)
         return [*arguments, "--examples", "2", *([] if few else ["K-60"])]
-    if arguments[0] in ("figures", "report"):
+    if arguments[0] in ("figures", "report", "samplers"):
         return arguments
     if arguments[0] == "bench":
         little = ["--only", "normals", "--rounds", "1", "--no-compile"]
@@ -92,6 +92,7 @@ def test_the_readme_counts_the_ledger() -> None:
         "docs/training.md",
         "docs/objectives.md",
         "docs/versus.md",
+        "docs/sampling.md",
     ],
 )
 def test_links_lead_somewhere(document: str) -> None:

@@ -56,6 +56,7 @@ WORDS = {
     "train_test": "real training images",
     "test_train": "held-out images",
     "features.dimensions": "number of features",
+    "flow.bits_per_dim": "bits/dim by the probability flow",
     "ema": "averaging rate of the weights",
     "num": "number of samples",
     "samples": "folder of the samples",
