@@ -93,6 +93,7 @@ def test_the_readme_counts_the_ledger() -> None:
         "docs/objectives.md",
         "docs/versus.md",
         "docs/sampling.md",
+        "docs/sampler-orders.md",
     ],
 )
 def test_links_lead_somewhere(document: str) -> None:
