@@ -66,8 +66,33 @@ def x0_coefficients(schedule: Schedule, prediction: Prediction, t: Tensor) -> tu
     Returns:
         Two float64 tensors of the shape of t.
     """
-    signal = schedule.alpha_bar[t].sqrt()
-    variance = schedule.one_minus_alpha_bar[t]
+    if prediction == "mean":
+        a, b, _ = schedule.posterior(t - 1, t)
+        return -b / a, 1 / a
+    return x0_coefficients_at(prediction, schedule.log_snr[t])
+
+
+def x0_coefficients_at(prediction: Prediction, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients (k_x, k_out) of x0_hat = k_x x + k_out output at any log-SNR.
+
+    Sources: T-2.5-x0, T-2.5-eps, T-fn22, T-fn23, K-69.
+
+    Args:
+        prediction: What the network outputs; not "mean", which names the level before.
+        log_snr: float64, any shape.
+
+    Returns:
+        Two float64 tensors of the shape of log_snr.
+
+    Raises:
+        ValueError: the prediction is "mean".
+    """
+    if prediction == "mean":
+        raise ValueError(
+            "prediction = 'mean': allowed between levels is 'eps', 'x0', 'v' or 'score', since "
+            "there is no level before to have a mean"
+        )
+    signal, variance = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr)
     sigma = variance.sqrt()
     if prediction == "eps":
         return 1 / signal, -sigma / signal
@@ -75,7 +100,4 @@ def x0_coefficients(schedule: Schedule, prediction: Prediction, t: Tensor) -> tu
         return signal, -sigma
     if prediction == "score":
         return 1 / signal, variance / signal
-    if prediction == "mean":
-        a, b, _ = schedule.posterior(t - 1, t)
-        return -b / a, 1 / a
     return torch.zeros_like(signal), torch.ones_like(signal)

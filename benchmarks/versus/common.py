@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ddpm.bench.peer_calls import missing
+from ddpm.bench.peer_calls import missing_to_train
 from ddpm.bench.training_runs import Plain
 from ddpm.commands.defaults import make_config
 from ddpm.commands.request import Request
@@ -111,7 +111,7 @@ def require(peer: str) -> None:
     Raises:
         InputError: saying why.
     """
-    if reason := missing(peer):
+    if reason := missing_to_train(peer):
         raise InputError(f"loop: {peer} is {reason}; allowed are those of ours and of what is here")
 
 

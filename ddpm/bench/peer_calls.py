@@ -40,6 +40,11 @@ def missing(peer: str) -> str:
     return ""
 
 
+def missing_to_train(peer: str) -> str:
+    """Why the training loop of a peer cannot run: both read images through torchvision."""
+    return missing(peer) or ("" if find_spec("torchvision") else "without torchvision")
+
+
 def _declare_operators() -> None:
     """Let torchvision be imported beside a torch of another build, as the peers need it.
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ddpm.bench.assemble import OURS
-from ddpm.bench.peer_calls import DIFFUSERS, LUCIDRAINS, missing
+from ddpm.bench.peer_calls import DIFFUSERS, LUCIDRAINS, missing, missing_to_train
 from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig
 from ddpm.models.unet import UNetConfig
 from ddpm.trainer import Trainer
@@ -100,11 +100,10 @@ def loops(task: Task) -> dict[str, Updates | str]:
     """The training loops by the name of the library; why not, where one cannot take part."""
     if reason := missing(DIFFUSERS):
         return {OURS: f"its network is that of {DIFFUSERS}: {reason}"}
-    lucidrains: Updates | str = missing(LUCIDRAINS)
     return {
         OURS: ours(task),
-        DIFFUSERS: diffusers_loop(task),
-        LUCIDRAINS: lucidrains or lucidrains_loop(task),
+        DIFFUSERS: missing_to_train(DIFFUSERS) or diffusers_loop(task),
+        LUCIDRAINS: missing_to_train(LUCIDRAINS) or lucidrains_loop(task),
     }
 
 

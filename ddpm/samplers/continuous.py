@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.learned_schedule import ScheduledNetwork
 from ddpm.models.untied import Untied
-from ddpm.predictions import Prediction
+from ddpm.predictions import x0_coefficients_at
 from ddpm.samplers.levels import check_levels
 from ddpm.samplers.loop import Guidance, Model, caller
 from ddpm.schedule import Schedule
@@ -24,36 +24,6 @@ WHOLE_ONLY = {
     Untied: "it is another network at each whole level, with none between",
     ScheduledNetwork: "it returns losses; the network inside it, .network, has a code of the level",
 }
-
-
-def x0_coefficients_at(prediction: Prediction, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients (k_x, k_out) of x0_hat = k_x x + k_out output at any log-SNR.
-
-    Sources: T-2.5-x0, T-2.5-eps, T-fn22, T-fn23, K-69.
-
-    Args:
-        prediction: What the network outputs; not "mean", which names the level before.
-        log_snr: float64, any shape, finite.
-
-    Returns:
-        Two float64 tensors of the shape of log_snr.
-
-    Raises:
-        ValueError: the prediction is "mean".
-    """
-    if prediction == "mean":
-        raise ValueError(
-            "prediction = 'mean': allowed between levels is 'eps', 'x0', 'v' or 'score', since "
-            "there is no level before to have a mean"
-        )
-    signal, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
-    if prediction == "eps":
-        return 1 / signal, -sigma / signal
-    if prediction == "v":
-        return signal, -sigma
-    if prediction == "score":
-        return 1 / signal, sigma.square() / signal
-    return torch.zeros_like(signal), torch.ones_like(signal)
 
 
 def check_between(model: Model) -> None:

@@ -16,7 +16,7 @@ from benchmarks.versus import bits, common, evaluate, loops, train
 from benchmarks.versus.common import Process, Start, configure
 from benchmarks.versus.loops import LOOPS
 from benchmarks.versus.trained import Levels, open_trained
-from ddpm.bench.peer_calls import missing
+from ddpm.bench.peer_calls import missing_to_train
 from ddpm.data.images import ImageData
 from ddpm.data.load import load_images
 from ddpm.diffusion import GaussianDiffusion
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 def needs(loop: str) -> Any:
     peer = LOOPS[loop].peer
-    reason = missing(peer) if peer else ""
+    reason = missing_to_train(peer) if peer else ""
     return pytest.param(loop, marks=pytest.mark.skipif(bool(reason), reason=f"{peer} {reason}"))
 
 
@@ -244,7 +244,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_loops_are_trained_and_judged_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = [name for name, kind in LOOPS.items() if not (kind.peer and missing(kind.peer))]
+    present = [
+        name for name, kind in LOOPS.items() if not (kind.peer and missing_to_train(kind.peer))
+    ]
     folders = [tmp_path / name for name in present]
     for name, folder in zip(present, folders, strict=True):
         run(monkeypatch, "train", f"--loop={name}", "--minutes=0.01", f"--out={folder}",

@@ -14,8 +14,8 @@ import ddpm
 from ddpm.analytic import GaussianMixture
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.learned_schedule import MonotoneLogSnr, ScheduledNetwork
-from ddpm.predictions import Prediction
-from ddpm.samplers.continuous import ContinuousDenoiser, check_between, times_of, x0_coefficients_at
+from ddpm.predictions import Prediction, x0_coefficients_at
+from ddpm.samplers.continuous import ContinuousDenoiser, check_between, times_of
 from ddpm.samplers.loop import Guidance
 from ddpm.schedule import Schedule
 from ddpm.verify.strategies import Array, moderate_betas
