@@ -69,7 +69,9 @@ def x0_coefficients(schedule: Schedule, prediction: Prediction, t: Tensor) -> tu
     if prediction == "mean":
         a, b, _ = schedule.posterior(t - 1, t)
         return -b / a, 1 / a
-    return x0_coefficients_at(prediction, schedule.log_snr[t])
+    # Read off the tables, whose last digits do not depend on which levels are asked for.
+    signal, variance = schedule.alpha_bar[t].sqrt(), schedule.one_minus_alpha_bar[t]
+    return _line(prediction, signal, variance)
 
 
 def x0_coefficients_at(prediction: Prediction, log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +94,11 @@ def x0_coefficients_at(prediction: Prediction, log_snr: Tensor) -> tuple[Tensor,
             "prediction = 'mean': allowed between levels is 'eps', 'x0', 'v' or 'score', since "
             "there is no level before to have a mean"
         )
-    signal, variance = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr)
+    return _line(prediction, torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr))
+
+
+def _line(prediction: Prediction, signal: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients from sqrt(alpha_bar) and 1 - alpha_bar."""
     sigma = variance.sqrt()
     if prediction == "eps":
         return 1 / signal, -sigma / signal
