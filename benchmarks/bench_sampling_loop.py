@@ -3,13 +3,15 @@
 The same network drives both, equal results come first, the loops take turns, and the time outside
 the network is what a clock inside it leaves of the loop.
 
-    python -m benchmarks.bench_sampling_loop --rounds 20
+    python -m benchmarks.bench_sampling_loop --rounds 4 --processes 6
     pytest -s benchmarks/bench_sampling_loop.py
 """
 
 import argparse
+import multiprocessing
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,11 +58,11 @@ def faster(times: dict[str, list[Times]]) -> tuple[float, float]:
     )
 
 
-def table_of(found: dict[int, dict[str, list[Times]]], steps: int) -> Table:
+def table_of(found: dict[int, dict[str, list[Times]]], steps: int, threads: int = 1) -> Table:
     table = Table(
         "images at once", "library", "images/s", "ms a step", "network, ms a step",
         "outside it, us a step", "the same, processor", "ours is faster by", "by processor",
-        title=f"{steps} steps of DDIM, {torch.get_num_threads()} thread(s)",
+        title=f"{steps} steps of DDIM, {threads} thread(s)",
     )  # fmt: skip
     for batch, times in found.items():
         ratios = faster(times)
@@ -77,12 +79,15 @@ def table_of(found: dict[int, dict[str, list[Times]]], steps: int) -> Table:
     return table
 
 
-def measure(batches: Sequence[int], steps: int, rounds: int) -> dict[int, dict[str, list[Times]]]:
+def measure(
+    batches: Sequence[int], steps: int, rounds: int, threads: int = 1
+) -> dict[int, dict[str, list[Times]]]:
     """Times of both libraries for each number of images at once.
 
     Raises:
         RuntimeError: their results differ, which would make the times worthless.
     """
+    torch.set_num_threads(threads)
     settle_allocator()
     model = network()
     for batch in batches:
@@ -91,6 +96,24 @@ def measure(batches: Sequence[int], steps: int, rounds: int) -> dict[int, dict[s
             raise RuntimeError(f"results differ by {apart:.1e}: allowed is {EQUAL}")
     meter = Meter(model)
     return {batch: in_turns(meter, loops(model, batch, steps), rounds) for batch in batches}
+
+
+def measure_anew(
+    batches: Sequence[int], steps: int, rounds: int, threads: int, processes: int
+) -> dict[int, dict[str, list[Times]]]:
+    """The rounds of several processes, one after the other.
+
+    Where a process has laid the arrays of a network decides on a percent of its time in one loop or
+    the other, the same in all rounds: only another process lays them elsewhere.
+    """
+    found: dict[int, dict[str, list[Times]]] = {}
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+            part = executor.submit(measure, batches, steps, rounds, threads).result()
+        for batch, times in part.items():
+            for name, measured in times.items():
+                found.setdefault(batch, {}).setdefault(name, []).extend(measured)
+    return found
 
 
 @pytest.mark.skipif(bool(missing(DIFFUSERS)), reason=f"{DIFFUSERS} {missing(DIFFUSERS)}")
@@ -110,12 +133,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="anew for each: --rounds")
     given = parser.parse_args()
     if reason := missing(DIFFUSERS):
         raise SystemExit(f"{DIFFUSERS} is {reason}")
-    torch.set_num_threads(given.threads)
-    found = measure(given.batches, given.steps, given.rounds)
-    Console(width=160).print(table_of(found, given.steps))
+    found = measure_anew(given.batches, given.steps, given.rounds, given.threads, given.processes)
+    Console(width=160).print(table_of(found, given.steps, given.threads))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.errors import InputError, check
 from ddpm.keys import Key
 from ddpm.samplers.loop import Edit
-from ddpm.samplers.pictures import check_fits, check_pictures, followed, noisy
+from ddpm.samplers.pictures import Following, followed, noisy
 
 
 @dataclass(frozen=True, eq=False)
-class Ilvr:
+class Ilvr(Following):
     """Pictures to take the coarse part of, after Choi et al. (2021), algorithm 1.  G-Alg3.
 
     Attributes:
@@ -38,29 +38,17 @@ class Ilvr:
         InputError: naming what is not allowed.
     """
 
-    reference: Tensor
     factor: int = 4
     until: int = 0
 
     def __post_init__(self) -> None:
-        check_pictures("reference", self.reference)
+        super().__post_init__()
         height, width = self.reference.shape[2:]
         check(
             self.factor >= 2 and height % self.factor == width % self.factor == 0,
             "factor", self.factor, f"a divisor of height and width, {height} and {width}, above 1",
         )  # fmt: skip
         check(self.until >= 0, "until", self.until, "a level, 0 for all of them")
-
-    def check(self, image_shape: Sequence[int]) -> None:
-        """Refuse samples of another shape.
-
-        Args:
-            image_shape: (C, H, W) of the samples.
-
-        Raises:
-            InputError: naming both shapes.
-        """
-        check_fits("reference", self.reference, image_shape)
 
     def edit(self, diffusion: GaussianDiffusion, shape: Sequence[int], key: Key) -> Edit:
         """What is done after every step of a sampler; see `ddpm.samplers.loop.Edit`.

@@ -14,14 +14,14 @@ from ddpm.keys import Key
 from ddpm.predictions import Prediction
 from ddpm.samplers.levels import check_levels
 from ddpm.samplers.loop import Edit
-from ddpm.samplers.pictures import check_fits, check_pictures, followed, noisy
+from ddpm.samplers.pictures import Following, followed, noisy
 from ddpm.samplers.tables import StepTable, step_table
 from ddpm.samplers.variances import FixedVariance, fixed_variance
 from ddpm.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
-class Inpainting:
+class Inpainting(Following):
     """Pictures that are known in part; the sampler fills in the rest.
 
     After a step to level s known pixels become those of the reference at level s, drawn from
@@ -44,11 +44,10 @@ class Inpainting:
         InputError: naming what is not allowed.
     """
 
-    reference: Tensor
     mask: Tensor
 
     def __post_init__(self) -> None:
-        check_pictures("reference", self.reference)
+        super().__post_init__()
         count, channels, *size = self.reference.shape
         shape = tuple(self.mask.shape)
         fits = len(shape) == 4 and shape[0] in (1, count) and shape[1] in (1, channels)
@@ -57,17 +56,6 @@ class Inpainting:
                 f"mask is {self.mask.dtype} {shape}: allowed is torch.bool "
                 f"[{count} or 1, {channels} or 1, {size[0]}, {size[1]}]"
             )
-
-    def check(self, image_shape: Sequence[int]) -> None:
-        """Refuse samples of another shape.
-
-        Args:
-            image_shape: (C, H, W) of the samples.
-
-        Raises:
-            InputError: naming both shapes.
-        """
-        check_fits("reference", self.reference, image_shape)
 
     def edit(self, diffusion: GaussianDiffusion, shape: Sequence[int], key: Key) -> Edit:
         """What is done after every step of a sampler; see `ddpm.samplers.loop.Edit`.

@@ -1,6 +1,7 @@
 """Pictures that samples follow on the way, and their noisy versions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,37 +13,44 @@ from ddpm.kernels.streams import Stream
 from ddpm.keys import Key
 
 
-def check_pictures(name: str, pictures: Tensor) -> None:
-    """Refuse what is no batch of pictures in [-1, 1].
+@dataclass(frozen=True, eq=False)
+class Following:
+    """Pictures that the samples of a run follow.
+
+    Attributes:
+        reference: float32 [N, C, H, W] in [-1, 1]; picture i of a run follows row i % N.
 
     Raises:
-        InputError: naming what is wrong.
+        InputError: it is no such batch of pictures.
     """
-    if pictures.dtype != torch.float32 or pictures.ndim != 4 or pictures.numel() == 0:
-        raise InputError(
-            f"{name} is {pictures.dtype} {tuple(pictures.shape)}: allowed is torch.float32 "
-            "[N, C, H, W] with N >= 1"
-        )
-    largest = float(pictures.abs().max())
-    check(largest <= 1, name, largest, "finite values in [-1, 1], this being the farthest from 0")
 
+    reference: Tensor
 
-def check_fits(name: str, pictures: Tensor, image_shape: Sequence[int]) -> None:
-    """Refuse pictures of another shape than that of the samples.
+    def __post_init__(self) -> None:
+        dtype, shape = self.reference.dtype, tuple(self.reference.shape)
+        if dtype != torch.float32 or len(shape) != 4 or 0 in shape:
+            raise InputError(
+                f"reference is {dtype} {shape}: allowed is torch.float32 [N, C, H, W] with N >= 1"
+            )
+        largest = float(self.reference.abs().max())
+        allowed = "finite values in [-1, 1], this being the farthest from 0"
+        check(largest <= 1, "reference", largest, allowed)
 
-    Args:
-        name: Of the pictures, as the user knows it.
-        pictures: [N, C, H, W].
-        image_shape: (C, H, W) of the samples.
+    def check(self, image_shape: Sequence[int]) -> None:
+        """Refuse samples of another shape.
 
-    Raises:
-        InputError: naming both shapes.
-    """
-    if tuple(pictures.shape[1:]) != tuple(image_shape):
-        raise InputError(
-            f"{name} has pictures of shape {tuple(pictures.shape[1:])}: allowed is that of the "
-            f"samples, {tuple(image_shape)}"
-        )
+        Args:
+            image_shape: (C, H, W) of the samples.
+
+        Raises:
+            InputError: naming both shapes.
+        """
+        shape = tuple(self.reference.shape[1:])
+        if shape != tuple(image_shape):
+            raise InputError(
+                f"reference has pictures of shape {shape}: allowed is that of the samples, "
+                f"{tuple(image_shape)}"
+            )
 
 
 def followed(pictures: Tensor, key: Key) -> Tensor:

@@ -1,0 +1,106 @@
+"""The comparison of samplers by their pictures: equal calls, resumed anywhere, nothing mixed up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import sampler_quality
+from benchmarks.sampler_quality import choices, for_calls, main, table
+from ddpm.commands.trained import open_run
+from ddpm.errors import InputError
+from ddpm.samplers.catalogue import CATALOGUE
+from ddpm.samplers.sampler import Sampler
+from tests.cli.command import SMALL, run_here
+
+LEVELS = 10
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "small"
+    assert run_here("train", "--run", run, "--steps", "30", "--device", "cpu", *SMALL) == 0
+    return run
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5, 9, 10, 19])
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_sampler_takes_as_many_steps_as_its_calls_allow(
+    name: str, calls: int, trained: Path
+) -> None:
+    run = open_run(trained, "cpu")
+    made = {steps: run.trained.check(Sampler(name=name, steps=steps)) for steps in range(1, 11)}
+    allowed = [steps for steps, needed in made.items() if needed <= calls]
+    chosen = for_calls(run, Sampler(name=name), calls)
+    if made[allowed[-1]] < calls - 1:
+        assert chosen is None
+    else:
+        assert chosen is not None
+        assert chosen.steps == allowed[-1]
+
+
+def measured(trained: Path, out: Path, num: int = 6) -> dict[str, Any]:
+    main(trained, out, num=num, most=5)
+    content: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
+    return content
+
+
+def test_goes_on_where_it_was_stopped(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measured(trained, tmp_path / "whole")
+    assert set(whole["distances"]) == set(choices(tuple(CATALOGUE)))
+    assert (tmp_path / "whole.png").stat().st_size > 10_000
+    usual, calls = sampler_quality.distance, 0
+
+    def stopping(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return usual(*arguments)
+
+    monkeypatch.setattr(sampler_quality, "distance", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        measured(trained, tmp_path / "parts")
+    kept = json.loads((tmp_path / "parts.json").read_text())["distances"]
+    assert kept == dict(list(whole["distances"].items())[:3])
+    calls = 4
+    assert measured(trained, tmp_path / "parts") == whole
+    asked_again, real_images = 1, 1
+    assert calls == len(whole["distances"]) + asked_again + real_images
+
+
+def test_figures_of_another_number_are_not_mixed_in(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(json.dumps({"run": "small", "num": 7, "distances": {}}))
+    with pytest.raises(InputError, match="out = "):
+        measured(trained, tmp_path / "q")
+
+
+def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def kept(pictures: torch.Tensor, _: Any) -> float:
+        seen.append(pictures)
+        return float(len(seen))
+
+    monkeypatch.setattr(sampler_quality, "distance", kept)
+    found = measured(trained, tmp_path / "q")["distances"]
+    run = open_run(trained, "cpu")
+    for name, number in (
+        ("ancestral", found["ancestral"]),
+        ("ddim, karras", found["ddim, karras"]),
+    ):
+        bare, _, spacing = name.partition(", ")
+        sampler = Sampler(name=bare, spacing=spacing or "trailing", steps=5)
+        assert torch.equal(seen[int(number["5"]) - 1], run.draw(6, 0, sampler))
+
+
+def test_the_closest_of_each_column_is_bold() -> None:
+    rows = table({"a": {"5": 3.0, "10": 1.0}, "b": {"5": 2.0}}, (5, 10), 0.5).splitlines()
+    assert rows[0].startswith("| Fréchet distance, real images 0.5 | 5 | 10 |")
+    assert rows[2:] == ["| a | 3.0 | **1.0** |", "| b | **2.0** |  |"]
