@@ -44,7 +44,7 @@ def progress_grid(
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     key = Key.of(seed, range(num), device=device)
-    name = "ddim" if "ddim" in trained.samplers else trained.samplers[0]
+    name = "ddim" if "ddim" in trained.samplers else trained.usual.name
     sampler = Sampler(name=name, steps=min(steps, trained.levels))
     labels = torch.arange(num, device=device) % trained.classes if trained.classes else None
     with _evaluation(model):

@@ -24,13 +24,18 @@ def sample(
     num: Annotated[int, typer.Option(help="How many pictures.")] = 64,
     seed: SeedOption = 0,
     sampler: Annotated[
-        str, typer.Option(help="One of those that ddpm samplers lists.", rich_help_panel=HOW)
-    ] = "ancestral",
+        str | None,
+        typer.Option(
+            help="One of those that ddpm samplers lists.",
+            show_default="the model's usual one",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             help="Levels to visit, 1 to T; some samplers call the network twice for each.",
-            show_default="all T",
+            show_default="all T; 50 of the usual sampler",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -135,13 +140,13 @@ def sample(
     from ddpm.samplers.sampler import Sampler
 
     chosen = Sampler(
-        name=sampler, steps=steps, spacing=spacing, levels=sizes("levels", levels), eta=eta,
-        variance=variance, sde=sde, guidance=guidance, label=label,
-        ilvr=open_reference(ilvr, ilvr_factor),
+        name=Sampler.name if sampler is None else sampler, steps=steps, spacing=spacing,
+        levels=sizes("levels", levels), eta=eta, variance=variance, sde=sde, guidance=guidance,
+        label=label, ilvr=open_reference(ilvr, ilvr_factor),
     )  # fmt: skip
     wanted = Wanted(
-        num=num, seed=seed, sampler=chosen, ema=ema, shard_size=shard_size, format=image_format,
-        trajectory=trajectory,
+        num=num, seed=seed, sampler=chosen, usual=sampler is None, ema=ema, shard_size=shard_size,
+        format=image_format, trajectory=trajectory,
     )  # fmt: skip
     sample_run(run, wanted, out=out, device=device)
 

@@ -26,7 +26,6 @@ from ddpm.evaluation.figures import comparison_grid, kl_curve
 from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
-from ddpm.samplers.sampler import Sampler
 
 BY_IMAGE = "eval-likelihood.npz"
 """What each image costs; the order is that of the held-out images."""
@@ -71,7 +70,7 @@ def evaluate_run(
     data = _in_memory(run.config)
     scores = likelihood(run, data, seed, max_images, likelihood_by)
     if drawn is None:
-        drawn = run.draw(num, seed, Sampler(name=run.trained.samplers[0]))
+        drawn = run.draw(num, seed, run.trained.usual)
     with console.status("baselines and sample quality"):
         result = _result(run, data, scores, drawn)
         if extractor_name is not None:

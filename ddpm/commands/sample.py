@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +20,7 @@ from ddpm.distributed import Ranks, joined
 from ddpm.errors import InputError, check
 from ddpm.evaluation.figures import sample_grid
 from ddpm.files import write_atomically
+from ddpm.processes.base import Trained
 from ddpm.samplers.sampler import Sampler
 
 SHOWN = 256
@@ -38,6 +39,8 @@ class Wanted:
         num: How many.
         seed: Key of the random numbers; picture i depends on it and on i.
         sampler: How to draw them.
+        usual: Whether by the usual sampler of the model instead of the one named, and in its usual
+            steps where neither steps nor levels are given.
         ema: Rate of the averaged weights; None for the main ones.
         shard_size: Pictures in a shard.
         format: How shards are kept, "npz" or "png".
@@ -47,6 +50,7 @@ class Wanted:
     num: int
     seed: int
     sampler: Sampler
+    usual: bool = False
     ema: float | None = None
     shard_size: int = 1000
     format: str = "npz"
@@ -56,6 +60,14 @@ class Wanted:
         check_draw(self.num, self.seed)
         check(self.shard_size >= 1, "shard_size", self.shard_size, "an integer of at least 1")
         check(self.format in get_args(Format), "format", self.format, " or ".join(get_args(Format)))
+
+    def of(self, trained: Trained) -> "Wanted":
+        """The same with the sampler that a model is drawn with."""
+        if not self.usual:
+            return self
+        sampler, usual = self.sampler, trained.usual
+        steps = usual.steps if sampler.steps is None and sampler.levels is None else sampler.steps
+        return replace(self, sampler=replace(sampler, name=usual.name, steps=steps), usual=False)
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -120,6 +132,7 @@ def check_out(out: Path, in_shards: bool, endings: Sequence[str] = (".png", ".np
 
 
 def _sample_file(run: TrainedRun, wanted: Wanted, out: Path | None) -> None:
+    wanted = wanted.of(run.trained)
     run.check(wanted.sampler)
     recorder = None
     if wanted.trajectory:
@@ -188,13 +201,14 @@ def _sample_shards(path: Path, wanted: Wanted, out: Path | None, ranks: Ranks) -
     def begin() -> dict[str, Any]:
         # Rank 0 alone, so that nobody looks at a folder that is half begun.
         opened.append(open_run(path, ranks.device, wanted.ema))
-        folder = _folder(opened[0], wanted, out)
+        folder = _folder(opened[0], wanted.of(opened[0].trained), out)
         folder.begin()
         return {"step": opened[0].step, "missing": folder.missing()}
 
     begun = ranks.first(begin)
     # The run may be in training and write another checkpoint at any moment.
     run = opened[0] if ranks.main else open_run(path, ranks.device, wanted.ema, begun["step"])
+    wanted = wanted.of(run.trained)
     folder = _folder(run, wanted, out)
     mine = begun["missing"][ranks.rank :: ranks.world]
     try:

@@ -5,15 +5,16 @@ from rich.table import Table
 
 from ddpm.commands.terminal import console
 from ddpm.samplers.adaptive_catalogue import ADAPTIVE, EXTRA
-from ddpm.samplers.catalogue import CATALOGUE
+from ddpm.samplers.catalogue import CATALOGUE, USUAL, USUAL_STEPS
 
 NOTES = (
+    f"Without --sampler pictures are drawn by {USUAL}, without --steps in {USUAL_STEPS} of them.",
     "A step goes from one of the --steps levels to the next; guidance doubles the work of a call.",
     "All take --steps with --spacing, or --levels; --label and --guidance where the model has "
     "classes; those of whole steps --ilvr too. Order: the error falls as steps^-order.",
     f"Adaptive ones choose their own steps, and need pip install 'ddpm-proven[{EXTRA}]'.",
-    "Discrete models and autoencoders know ancestral alone; models with a prior none that is "
-    "adaptive, and no --ilvr.",
+    "Discrete models and autoencoders know ancestral alone, which is their usual one; models with "
+    "a prior none that is adaptive, and no --ilvr.",
 )
 
 

@@ -117,7 +117,11 @@ class Trained(Protocol):
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Names of the samplers that it knows, the default first."""
+        """Names of the samplers that it knows."""
+
+    @property
+    def usual(self) -> Sampler:
+        """How it draws where nobody says how."""
 
     @property
     def classes(self) -> int:

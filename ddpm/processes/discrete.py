@@ -70,6 +70,11 @@ class TrainedDiscrete:
         """See `Trained.samplers`."""
         return SAMPLERS
 
+    @property
+    def usual(self) -> Sampler:
+        """See `Trained.usual`."""
+        return Sampler()
+
     def check(self, sampler: Sampler) -> int:
         """See `Trained.check`."""
         check(sampler.name in SAMPLERS, "sampler", sampler.name, "ancestral for discrete data")

@@ -17,7 +17,7 @@ from ddpm.flow_likelihood import FlowBits
 from ddpm.keys import Key
 from ddpm.processes.base import Batch, WithoutConstants, check_label
 from ddpm.samplers.adaptive_catalogue import ADAPTIVE, check_adaptive, draw_adaptive
-from ddpm.samplers.catalogue import CATALOGUE, levels_of, table_of
+from ddpm.samplers.catalogue import CATALOGUE, USUAL, USUAL_STEPS, levels_of, table_of
 from ddpm.samplers.continuous import ContinuousDenoiser, times_of
 from ddpm.samplers.loop import Guidance, Model, State
 from ddpm.samplers.sampler import Sampler
@@ -86,6 +86,11 @@ class TrainedGaussian:
     def samplers(self) -> tuple[str, ...]:
         """See `Trained.samplers`."""
         return (*CATALOGUE, *ADAPTIVE)
+
+    @property
+    def usual(self) -> Sampler:
+        """See `Trained.usual`."""
+        return Sampler(name=USUAL, steps=min(USUAL_STEPS, self.levels))
 
     def check(self, sampler: Sampler) -> int:
         """See `Trained.check`."""

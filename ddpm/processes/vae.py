@@ -62,6 +62,11 @@ class TrainedVae:
         return SAMPLERS
 
     @property
+    def usual(self) -> Sampler:
+        """See `Trained.usual`."""
+        return Sampler()
+
+    @property
     def classes(self) -> int:
         """It knows none."""
         return 0

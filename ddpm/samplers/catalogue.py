@@ -113,6 +113,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }  # fmt: skip
 """Names of all samplers that are tables of steps."""
+USUAL, USUAL_STEPS = "dpm-solver-sde", 50
+"""The sampler where nobody asks for another, and its steps: see docs/sampler-quality.md."""
 
 
 def table_of(
@@ -135,7 +137,8 @@ def table_of(
     for option in ("eta", "variance", "sde"):
         value = getattr(sampler, option)
         known = option in entry.options or value == getattr(usual, option)
-        check(known, option, value, f"none with sampler = {sampler.name!r}")
+        takers = ", ".join(name for name, each in CATALOGUE.items() if option in each.options)
+        check(known, option, value, f"none with sampler = {sampler.name!r}, only with {takers}")
     try:
         chosen = _variance(sampler, variance)
         levels = levels_of(sampler, schedule)

@@ -201,6 +201,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UNet, "forward", called)
 
 
+ANCESTRAL = ["--sampler", "ancestral"]
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [
@@ -210,11 +213,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         (["sample", "--sampler", "magic"], ["sampler = 'magic'", "ancestral, ddim", "heun"]),
         (["sample", "--sampler", "ddim", "--eta", "2"], ["eta = 2.0", "[0, 1]"]),
         (["sample", "--sampler", "ddim", "--eta", "nan"], ["eta = nan", "[0, 1]"]),
-        (["sample", "--eta", "0.5"], ["eta = 0.5", "none with sampler = 'ancestral'"]),
+        (["sample", "--eta", "0.5"], ["eta = 0.5", "'dpm-solver-sde', only with ddim"]),
         (["sample", "--sampler", "heun", "--variance", "beta"], ["variance = 'beta'", "none with"]),
-        (["sample", "--variance", "learned"], ["variance = 'learned'", "'posterior'"]),
-        (["sample", "--variance", "wide"], ["variance = 'wide'", "posterior, beta"]),
-        (["sample", "--sde", "ve"], ["sde = 've'", "none with sampler = 'ancestral'"]),
+        (["sample", "--variance", "beta"], ["variance = 'beta'", "only with ancestral"]),
+        (["sample", *ANCESTRAL, "--variance", "learned"], ["variance = 'learned'", "'posterior'"]),
+        (["sample", *ANCESTRAL, "--variance", "wide"], ["variance = 'wide'", "posterior, beta"]),
+        (["sample", *ANCESTRAL, "--sde", "ve"], ["sde = 've'", "'ancestral', only with euler"]),
         (["sample", "--sampler", "euler", "--sde", "vx"], ["sde = 'vx'", "vp, ve, sub-vp"]),
         (["sample", "--spacing", "even"], ["spacing = 'even'", "trailing, leading"]),
         (["sample", "--levels", "5,5,0"], ["levels = [5, 5, 0]", "strictly decreasing"]),

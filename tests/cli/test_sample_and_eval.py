@@ -13,10 +13,12 @@ from PIL import Image
 from ddpm.commands.likelihoods import likelihood
 from ddpm.commands.trained import open_run
 from ddpm.data.load import load_images
+from ddpm.diffusion import GaussianDiffusion
 from ddpm.evaluation.library import metrics_installed
 from ddpm.keys import Key
 from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.samplers.sampler import Sampler
+from ddpm.schedule import Schedule
 from tests.cli.command import SMALL, everything_below, run_here
 
 
@@ -68,11 +70,36 @@ def test_states_agree_before_rounding_and_the_noise_bit_for_bit(trained: Path) -
         torch.testing.assert_close(one.x, two.x[:4], rtol=1e-4, atol=1e-4)
 
 
+def test_without_a_name_the_usual_sampler_draws(trained: Path, tmp_path: Path) -> None:
+    unsaid = draw(trained, tmp_path / "unsaid.png", "--num", "4")
+    said = draw(
+        trained, tmp_path / "said.png", "--num", "4", "--sampler", "dpm-solver-sde", "--steps", "10"
+    )
+    assert np.array_equal(unsaid, said)
+    few = draw(trained, tmp_path / "few.png", "--num", "4", "--steps", "3")
+    levels = draw(trained, tmp_path / "levels.png", "--num", "4", "--levels", "10,7,4,0")
+    assert np.array_equal(few, levels)
+    assert not np.array_equal(few, said)
+    shards = tmp_path / "shards"
+    assert run_here("sample", "--run", trained, "--out", shards, "--num", "4") == 0
+    kept = json.loads((shards / "sampling.json").read_text())
+    assert (kept["sampler"], kept["steps"]) == ("dpm-solver-sde", 10)
+
+
+@pytest.mark.parametrize(("levels", "steps"), [(10, 10), (50, 50), (500, 50)])
+def test_the_usual_steps_are_no_more_than_there_are_levels(levels: int, steps: int) -> None:
+    schedule = Schedule.log_snr_linear(levels, log_snr_max=5.0, log_snr_min=-5.0)
+    for each in (schedule, schedule.with_zero_terminal_snr()):
+        trained = TrainedGaussian(GaussianDiffusion(each, "v"), silent, 17, 0)
+        assert trained.usual == Sampler(name="dpm-solver-sde", steps=steps)
+        assert trained.check(trained.usual) == steps
+
+
 def test_nothing_is_overwritten(trained: Path) -> None:
     for _ in range(2):
         assert run_here("sample", "--run", trained, "--num", "2", "--device", "cpu") == 0
     names = sorted(p.name for p in (trained / "samples").iterdir())
-    stem = "ancestral-10-seed-0-num-2"
+    stem = "dpm-solver-sde-10-seed-0-num-2"
     assert names == [f"{stem}-2.npz", f"{stem}-2.png", f"{stem}.npz", f"{stem}.png"]
 
 

@@ -101,6 +101,7 @@ def test_a_run_goes_on_bit_by_bit_and_is_opened_as_it_was(name: str, tmp_path: P
         for sampler in (
             Sampler(name="ddim" if "ddim" in trained.samplers else "ancestral"),
             Sampler(),
+            trained.usual,
         ):
             assert opened.check(sampler) == opened.levels
             assert torch.equal(drawn(opened, sampler), drawn(trained, sampler))

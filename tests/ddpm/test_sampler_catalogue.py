@@ -84,7 +84,9 @@ def test_an_option_changes_the_table_or_is_refused(name: str, option: str) -> No
         assert not torch.equal(made(chosen).exact, usual)
         return
     value = OPTIONS[option]
-    assert refusal(chosen) == f"{option} = {value!r}: allowed is none with sampler = {name!r}"
+    takers = ", ".join(each for each, entry in CATALOGUE.items() if option in entry.options)
+    wanted = f"{option} = {value!r}: allowed is none with sampler = {name!r}, only with {takers}"
+    assert refusal(chosen) == wanted
 
 
 @pytest.mark.parametrize("name", [n for n, e in CATALOGUE.items() if "sde" in e.options])
