@@ -18,6 +18,7 @@ import torch
 import typer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from ddpm.commands.trained import TrainedRun, open_run
@@ -86,22 +87,29 @@ def table(found: dict[str, dict[str, float]], calls: Sequence[int], real: float)
     """The distances as a table, the closest of each column in bold."""
     best = {n: min(row[str(n)] for row in found.values() if str(n) in row) for n in calls}
     lines = [
-        f"| Fréchet distance, real images {real:.1f} | " + " | ".join(f"{n}" for n in calls) + " |",
+        f"| Fréchet distance, real images {written(real)} | "
+        + " | ".join(f"{n}" for n in calls)
+        + " |",
         "| --- |" + " ---: |" * len(calls),
     ]
     for name, row in found.items():
         cells = []
         for n in calls:
             value = row.get(str(n))
-            text = "" if value is None else f"{value:.1f}"
+            text = "" if value is None else written(value)
             cells.append(f"**{text}**" if value == best[n] else text)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def written(value: float) -> str:
+    """A distance with at least three digits, and no more than it has of use."""
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
 def plot(path: Path, found: dict[str, dict[str, float]], real: float) -> None:
     """Write a PNG of the distances against the calls, both on logarithmic scales."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for i, (name, row) in enumerate(found.items()):
@@ -110,7 +118,12 @@ def plot(path: Path, found: dict[str, dict[str, float]], real: float) -> None:
         axes.plot(*zip(*points, strict=True), style, color=f"C{i % SHOWN}", label=name, ms=4)
     axes.axhline(real, color="black", lw=1, ls="-.", label="real images")
     axes.set(xscale="log", yscale="log", xlabel="network calls", ylabel="Fréchet distance")
-    axes.legend(fontsize="small", ncols=2)
+    measured = sorted({int(n) for row in found.values() for n in row})
+    axes.xaxis.set(major_locator=FixedLocator(measured), minor_locator=NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), minor_formatter=NullFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
 
 
