@@ -119,7 +119,9 @@ def train(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads; by default by the size of the work.", rich_help_panel=MACHINE
+            help="CPU threads.",
+            show_default="1, for large layers OMP_NUM_THREADS or all cores",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     ranks: RanksOption = 1,

@@ -21,7 +21,10 @@ def launch(ranks: int) -> None:
         return
     check("RANK" not in os.environ, "ranks", ranks, "nothing under torchrun, which has its own")
     sys.stdout.flush()
-    os.execv(sys.executable, torchrun(ranks, sys.argv[1:]))
+    # Where the variable is not set, torchrun would give every rank one thread, and say so.
+    share = max(1, len(os.sched_getaffinity(0)) // ranks)
+    environment = {"OMP_NUM_THREADS": str(share), **os.environ}
+    os.execve(sys.executable, torchrun(ranks, sys.argv[1:]), environment)
 
 
 def torchrun(ranks: int, arguments: list[str]) -> list[str]:

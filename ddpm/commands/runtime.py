@@ -29,6 +29,16 @@ def choose_threads(activations: int) -> int:
 
     Threads meet at a barrier after every layer. Where a layer is small they mostly wait there, and
     beside another busy process they wait for a core; then one thread is both faster and steadier.
+    For a larger one there are as many as OMP_NUM_THREADS says, or else as this machine has cores
+    for each process of the job.
     """
-    cores = len(os.sched_getaffinity(0))
-    return 1 if activations < SMALL_WORK else cores
+    return 1 if activations < SMALL_WORK else max(1, _threads_allowed())
+
+
+def _threads_allowed() -> int:
+    # Lists such as "4,2" are for nested parallel regions; what is no number is ignored by OpenMP.
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if outermost.isdecimal() and int(outermost) > 0:
+        return int(outermost)
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return len(os.sched_getaffinity(0)) // (int(here) if here.isdecimal() and int(here) else 1)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -188,14 +187,8 @@ def open_run(
     check(rate in kept, "ema", rate, f"{' or '.join(map(str, kept))}, the averages of this run")
     checkpoint = folder.last_checkpoint() if step is None else folder.checkpoints / f"step-{step}"
     model = averaged_network(config, checkpoint, target, ema_part(config, rate))
-    threads = choose_threads(BATCH * values_of_a_layer(config.model, config.image_shape))
-    torch.set_num_threads(max(1, threads // _processes_here()))
+    work = BATCH * values_of_a_layer(config.model, config.image_shape)
+    torch.set_num_threads(choose_threads(work))
     updates = int(checkpoint.name.removeprefix("step-"))
     trained = open_trained(config, checkpoint, model)
     return TrainedRun(folder, config, trained, model, target, updates, rate)
-
-
-def _processes_here() -> int:
-    """Processes of this job that share the machine's cores, as torchrun says."""
-    given = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, int(given)) if given.isdecimal() else 1

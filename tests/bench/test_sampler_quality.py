@@ -73,6 +73,18 @@ def test_goes_on_where_it_was_stopped(
     assert calls == len(whole["distances"]) + asked_again + real_images
 
 
+def test_some_rows_alone_and_the_others_later(trained: Path, tmp_path: Path) -> None:
+    whole, out = measured(trained, tmp_path / "whole"), tmp_path / "q"
+    for only in (["heun", "ddim, karras"], ["ddim"], None):
+        main(trained, out, num=6, most=5, only=only)
+        found = json.loads(out.with_suffix(".json").read_text())["distances"]
+        if only:
+            assert set(only) <= set(found) < set(whole["distances"])
+    assert found == whole["distances"]
+    with pytest.raises(InputError, match="only = 'magic'"):
+        main(trained, out, num=6, most=5, only=["magic"])
+
+
 def test_figures_of_another_number_are_not_mixed_in(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "q.json").write_text(json.dumps({"run": "small", "num": 7, "distances": {}}))
     with pytest.raises(InputError, match="out = "):

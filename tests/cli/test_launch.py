@@ -22,8 +22,25 @@ def test_all_but_the_flag_is_handed_on(given: list[str]) -> None:
 
 
 def test_one_rank_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("started"))
     launch(1)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said", "threads"), [(2, None, "4"), (16, None, "1"), (2, "3", "3")]
+)
+def test_ranks_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, said: str | None, threads: str
+) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr("os.execve", lambda *given: started.append(given[2]))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    launch(ranks)
+    assert [found["OMP_NUM_THREADS"] for found in started] == [threads]
 
 
 def test_ranks_within_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
