@@ -72,12 +72,14 @@ def distance(pictures: Tensor, data: ImageData) -> float:
 
 
 def missing(
-    run: TrainedRun, calls: Sequence[int], found: dict[str, dict[str, float]]
+    run: TrainedRun,
+    calls: Sequence[int],
+    compared: dict[str, Sampler],
+    found: dict[str, dict[str, float]],
 ) -> Iterator[tuple[str, int, Sampler]]:
     """What has not been measured yet, the cheap ones first."""
     for count in calls:
-        fixed = [name for name in run.trained.samplers if name in CATALOGUE]
-        for name, sampler in choices(fixed).items():
+        for name, sampler in compared.items():
             chosen = for_calls(run, sampler, count)
             if chosen is not None and str(count) not in found.get(name, {}):
                 yield name, count, chosen
@@ -132,11 +134,16 @@ def main(
     out: Annotated[Path, typer.Option(help="Name of the files to write, without ending.")],
     num: Annotated[int, typer.Option(help="Pictures for each distance.")] = 500,
     most: Annotated[int, typer.Option(help="Most network calls.")] = 1000,
+    only: Annotated[list[str] | None, typer.Option(help="Rows to measure; default all.")] = None,
 ) -> None:
     """Measure what is missing, then print the table and draw the plot."""
     check(num >= 2, "num", num, "an integer of at least 2")
     torch.set_num_threads(1)
     opened = open_run(run, "cpu")
+    compared = choices([name for name in opened.trained.samplers if name in CATALOGUE])
+    for name in only or ():
+        check(name in compared, "only", name, "; ".join(compared))
+    compared = {name: each for name, each in compared.items() if not only or name in only}
     data = load_images(opened.config.data)
     record = {"run": run.name, "weights": opened.fingerprint(), "num": num}
     path = out.with_suffix(".json")
@@ -147,7 +154,7 @@ def main(
     check(same, "out", str(out), "a new name, or the figures of the same run and number")
     found: dict[str, dict[str, float]] = kept["distances"]
     calls = [n for n in CALLS if n <= min(most, opened.trained.levels)]
-    for name, count, sampler in missing(opened, calls, found):
+    for name, count, sampler in missing(opened, calls, compared, found):
         found.setdefault(name, {})[str(count)] = distance(opened.draw(num, 0, sampler), data)
         write_atomically(path, (json.dumps(kept, indent=2) + "\n").encode())
     order = permutation(len(data.train), 0, 0, Stream.EVALUATION_NOISE)

@@ -113,7 +113,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }  # fmt: skip
 """Names of all samplers that are tables of steps."""
-USUAL, USUAL_STEPS = "dpm-solver-sde", 50
+USUAL, USUAL_STEPS = "dpm-solver-sde", 100
 """The sampler where nobody asks for another, and its steps: see docs/sampler-quality.md."""
 
 
