@@ -1,7 +1,8 @@
 """Whole sampling loops beside DDIMPipeline of `diffusers`: images a second, and the rest.
 
-The same network drives both, equal results come first, the loops take turns, and the time outside
-the network is what a clock inside it leaves of the loop.
+The same network drives both and equal results come first. Then each library has processes of its
+own, in turns: what one does to its process, as to the allocator, is no help to the other. The time
+outside the network is what a clock inside it leaves of the loop.
 
     python -m benchmarks.bench_sampling_loop --rounds 4 --processes 6
     pytest -s benchmarks/bench_sampling_loop.py
@@ -10,33 +11,32 @@ the network is what a clock inside it leaves of the loop.
 import argparse
 import multiprocessing
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.sampling_loops import EQUAL, Loop, Meter, Times, difference, loops, network
+from benchmarks.sampling_loops import EQUAL, Meter, Times, difference, loops, network
 from ddpm.bench.assemble import OURS
-from ddpm.bench.clock import settle_allocator
 from ddpm.bench.peer_calls import DIFFUSERS, missing
 
-STEPS, BATCHES, ROUNDS = 50, (1, 64), 5
+STEPS, BATCHES, ROUNDS, PROCESSES = 50, (1, 64), 4, 2
+
+Result = TypeVar("Result")
 
 
-def in_turns(meter: Meter, calls: dict[str, Loop], rounds: int) -> dict[str, list[Times]]:
-    """Times of each loop in each round; everybody has one turn a round, in a turning order."""
-    order, times = list(calls), {name: list[Times]() for name in calls}
-    for loop in calls.values():
-        loop()
-    for number in range(rounds):
-        first = number % len(order)
-        for name in (*order[first:], *order[:first]):
-            times[name].append(meter.time(calls[name]))
-    return times
+def turn(library: str, batch: int, steps: int, rounds: int, threads: int) -> list[Times]:
+    """Times of one library's loop in this process, after one loop that is not counted."""
+    torch.set_num_threads(threads)
+    model = network()
+    loop = loops(model, batch, steps)[library]
+    loop()
+    meter = Meter(model)
+    return [meter.time(loop) for _ in range(rounds)]
 
 
 def outside(times: Times, steps: int) -> tuple[float, float]:
@@ -79,40 +79,34 @@ def table_of(found: dict[int, dict[str, list[Times]]], steps: int, threads: int 
     return table
 
 
-def measure(
-    batches: Sequence[int], steps: int, rounds: int, threads: int = 1
-) -> dict[int, dict[str, list[Times]]]:
-    """Times of both libraries for each number of images at once.
+def check_equal(batch: int, steps: int) -> None:
+    """Make sure that both libraries draw the same pictures.
 
     Raises:
-        RuntimeError: their results differ, which would make the times worthless.
+        RuntimeError: they do not, which would make the times worthless.
     """
-    torch.set_num_threads(threads)
-    settle_allocator()
-    model = network()
-    for batch in batches:
-        apart = difference(model, batch, steps)
-        if not apart < EQUAL:
-            raise RuntimeError(f"results differ by {apart:.1e}: allowed is {EQUAL}")
-    meter = Meter(model)
-    return {batch: in_turns(meter, loops(model, batch, steps), rounds) for batch in batches}
+    apart = difference(network(), batch, steps)
+    if not apart < EQUAL:
+        raise RuntimeError(f"results differ by {apart:.1e}: allowed is {EQUAL}")
 
 
-def measure_anew(
+def elsewhere(call: Callable[..., Result], *arguments: Any) -> Result:
+    """What a call returns in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(call, *arguments).result()
+
+
+def measure(
     batches: Sequence[int], steps: int, rounds: int, threads: int, processes: int
 ) -> dict[int, dict[str, list[Times]]]:
-    """The rounds of several processes, one after the other.
-
-    Where a process has laid the arrays of a network decides on a percent of its time in one loop or
-    the other, the same in all rounds: only another process lays them elsewhere.
-    """
+    """Times of both libraries, for each number of images at once, in so many processes each."""
     found: dict[int, dict[str, list[Times]]] = {}
-    for _ in range(processes):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            part = executor.submit(measure, batches, steps, rounds, threads).result()
-        for batch, times in part.items():
-            for name, measured in times.items():
-                found.setdefault(batch, {}).setdefault(name, []).extend(measured)
+    for batch in batches:
+        elsewhere(check_equal, batch, steps)
+        times = found.setdefault(batch, {OURS: [], DIFFUSERS: []})
+        for number in range(processes):
+            for library in (OURS, DIFFUSERS)[:: 1 if number % 2 else -1]:
+                times[library] += elsewhere(turn, library, batch, steps, rounds, threads)
     return found
 
 
@@ -120,7 +114,7 @@ def measure_anew(
 @pytest.mark.parametrize("batch", BATCHES)
 def test_a_loop_is_as_fast(benchmark: Any, batch: int) -> None:
     benchmark.group = f"{STEPS} steps of DDIM, {batch} at once"
-    found = measure([batch], STEPS, ROUNDS)
+    found = measure([batch], STEPS, ROUNDS, 1, PROCESSES)
     Console(width=160).print(table_of(found, STEPS))
     wall, processor = faster(found[batch])
     benchmark.extra_info.update(faster_wall=wall, faster_processor=processor)
@@ -133,11 +127,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=1, help="anew for each: --rounds")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="of each library")
     given = parser.parse_args()
     if reason := missing(DIFFUSERS):
         raise SystemExit(f"{DIFFUSERS} is {reason}")
-    found = measure_anew(given.batches, given.steps, given.rounds, given.threads, given.processes)
+    found = measure(given.batches, given.steps, given.rounds, given.threads, given.processes)
     Console(width=160).print(table_of(found, given.steps, given.threads))
 
 

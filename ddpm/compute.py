@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ddpm.allocator import keep_memory
 from ddpm.checkpoint import check_fit
 from ddpm.config import ComputeConfig
 from ddpm.errors import check
@@ -47,6 +48,7 @@ class Compute:
     def __init__(self, config: ComputeConfig, device: torch.device) -> None:
         if config.compile:
             check_compiler(device)
+        keep_memory(device)
         self.config = config
         self.device = device
         self.dtype: torch.dtype = getattr(torch, config.precision)

@@ -13,9 +13,6 @@ from ddpm.bench.contender import Call, Result
 FLUSH_BYTES = 1 << 28
 """Written between two calls on a GPU: more than any of today's second-level caches holds."""
 
-LARGEST_CACHED = (1 << 25) - (1 << 16)
-"""Just below the largest size that glibc learns to serve from memory that it keeps."""
-
 WARM_UP = 3
 """Calls before a capture, which must find every allocation made and every kernel compiled."""
 
@@ -81,16 +78,6 @@ class CudaClock:
         self._synchronise()
         milliseconds = [float(start.elapsed_time(stop)) for start, stop in pairs]
         return sum(milliseconds) / (1e3 * repeats)
-
-
-def settle_allocator() -> None:
-    """Bring the CPU's allocator into the state it has beside a network.
-
-    glibc serves large tensors by fresh pages of the system, each of which faults when it is first
-    touched, until one of up to 32 MiB has been freed. A small loop of its own would therefore time
-    page faults, several times the arithmetic, and mostly those of whoever allocates most.
-    """
-    torch.empty(LARGEST_CACHED, dtype=torch.uint8)
 
 
 def clock_of(device: torch.device, processor_time: bool = False) -> Clock:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ddpm.allocator import keep_memory
 from ddpm.bench.assemble import COMPILED, NUMPY, OURS
-from ddpm.bench.clock import Clock, replay, settle_allocator
+from ddpm.bench.clock import Clock, replay
 from ddpm.bench.contender import Absent, Call, Contender, Workload, judge
 from ddpm.bench.counting import count
 from ddpm.bench.formulas import compiler_fault
@@ -88,7 +89,7 @@ def measure(workload: Workload, clock: Clock, rounds: int, compile_too: bool = T
         rounds: Turns of each contender.
         compile_too: Whether torch.compile takes part.
     """
-    settle_allocator()
+    keep_memory(workload.device)
     rows: dict[str, Row] = {}
     timed: dict[str, Call] = {COPY: _copy(workload)}
     for rival in (workload.ours, *workload.rivals):

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ddpm.allocator import keep_memory
 from ddpm.bench.assemble import OURS
-from ddpm.bench.clock import CpuClock, settle_allocator
+from ddpm.bench.clock import CpuClock
 from ddpm.bench.machine import describe
 from ddpm.bench.memory import peak_bytes
 from ddpm.bench.training_runs import Task, Updates, loops
@@ -95,7 +96,7 @@ def time_training(
 def _measured(
     named: dict[str, Updates | str], task: Task, rounds: int, updates: int
 ) -> list[Found]:
-    settle_allocator()
+    keep_memory(task.device)
     running = {name: loop for name, loop in named.items() if not isinstance(loop, str)}
     peaks = {}
     for name, loop in running.items():

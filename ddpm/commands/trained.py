@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ddpm.allocator import keep_memory
 from ddpm.averaged import averaged_network, ema_part, open_trained
 from ddpm.commands.runtime import choose_threads, resolve_device
 from ddpm.commands.terminal import progress
@@ -180,6 +181,7 @@ def open_run(
         InputError: the device, the folder, the checkpoint or the rate cannot be used.
     """
     target = resolve_device(device) if isinstance(device, str) else device
+    keep_memory(target)
     folder = RunFolder(path)
     config = folder.config()
     kept = (config.optimiser.ema_decay, *config.optimiser.ema_others)

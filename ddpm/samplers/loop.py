@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm.allocator import keep_memory
 from ddpm.kernels.dynamic_threshold import dynamic_threshold
 from ddpm.kernels.sampler_step import sampler_step, sampler_step_multistep
 from ddpm.keys import Key
@@ -100,6 +101,7 @@ def sample_progressive(
             f"table.learned = {table.learned!r}: allowed for a network whose variance has the form "
             f"{learned!r} is that or 'none'"
         )
+    keep_memory(x.device)
     table, call = table.to(x.device), caller(model, guidance, conditions, len(x))
     # In a table of fixed variances v0 = v1 = 0, whose factor exp(v0 + v1 raw) is one.
     form: Learned = "log" if table.learned == "none" and learned != "none" else table.learned
