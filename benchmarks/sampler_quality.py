@@ -7,6 +7,7 @@ draws the same number of pictures with every sampler and each number of network 
 Fréchet distances to `quality.json` as they come (the same command goes on where it was stopped),
 and at the end prints a table and draws `quality.png`. A sampler takes as many steps as its calls
 allow; it is left out where it has no table, and where a call asks for more levels than there are.
+Rows whose steps have the same coefficients, as those that visit all levels, are drawn once.
 """
 
 import json
@@ -29,6 +30,7 @@ from ddpm.errors import InputError, check
 from ddpm.evaluation.frechet import frechet_in_space, principal_space
 from ddpm.files import write_atomically
 from ddpm.kernels.streams import Stream
+from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.samplers.catalogue import CATALOGUE
 from ddpm.samplers.sampler import Sampler
 
@@ -83,6 +85,29 @@ def missing(
             chosen = for_calls(run, sampler, count)
             if chosen is not None and str(count) not in found.get(name, {}):
                 yield name, count, chosen
+
+
+def as_measured(
+    run: TrainedRun, sampler: Sampler, calls: int, found: dict[str, dict[str, float]]
+) -> float | None:
+    """The distance of a row whose steps are the same, number for number; None without such."""
+    mine = steps_of(run, sampler)
+    for name, row in found.items():
+        bare, _, spacing = name.partition(", ")
+        other = Sampler(name=bare, spacing=spacing or Sampler().spacing)
+        chosen = for_calls(run, other, calls) if str(calls) in row else None
+        if mine is not None and chosen is not None and steps_of(run, chosen) == mine:
+            return row[str(calls)]
+    return None
+
+
+def steps_of(run: TrainedRun, sampler: Sampler) -> tuple[object, ...] | None:
+    """All that a sampler's loop reads, as something to compare; None where there is no table."""
+    if not isinstance(run.trained, TrainedGaussian):
+        return None
+    steps = run.trained.table(sampler)
+    rows = (steps.coefficients.tolist(), steps.draws.tolist() if steps.noisy else None)
+    return *rows, steps.path, steps.reads_history, steps.learned
 
 
 def table(found: dict[str, dict[str, float]], calls: Sequence[int], real: float) -> str:
@@ -153,9 +178,12 @@ def main(
     same = {name: kept.get(name) for name in record} == record
     check(same, "out", str(out), "a new name, or the figures of the same run and number")
     found: dict[str, dict[str, float]] = kept["distances"]
-    calls = [n for n in CALLS if n <= min(most, opened.trained.levels)]
+    calls = [n for n in CALLS if n <= min(most, 2 * opened.trained.levels)]
     for name, count, sampler in missing(opened, calls, compared, found):
-        found.setdefault(name, {})[str(count)] = distance(opened.draw(num, 0, sampler), data)
+        value = as_measured(opened, sampler, count, found)
+        if value is None:
+            value = distance(opened.draw(num, 0, sampler), data)
+        found.setdefault(name, {})[str(count)] = value
         write_atomically(path, (json.dumps(kept, indent=2) + "\n").encode())
     order = permutation(len(data.train), 0, 0, Stream.EVALUATION_NOISE)
     real = distance(data.train[order[:num]], data)

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import sampler_quality
 from benchmarks.sampler_quality import choices, for_calls, main, table
-from ddpm.commands.trained import open_run
+from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.errors import InputError
 from ddpm.samplers.catalogue import CATALOGUE
 from ddpm.samplers.sampler import Sampler
@@ -66,11 +66,12 @@ def test_goes_on_where_it_was_stopped(
     with pytest.raises(KeyboardInterrupt):
         measured(trained, tmp_path / "parts")
     kept = json.loads((tmp_path / "parts.json").read_text())["distances"]
-    assert kept == dict(list(whole["distances"].items())[:3])
+    assert list(kept) == ["ancestral", "ddim", "dpm-solver-1", "dpm-solver-2m"]
+    assert kept == dict(list(whole["distances"].items())[:4])
     calls = 4
     assert measured(trained, tmp_path / "parts") == whole
-    asked_again, real_images = 1, 1
-    assert calls == len(whole["distances"]) + asked_again + real_images
+    asked_again, real_images, same_steps = 1, 1, 2
+    assert calls == len(whole["distances"]) + asked_again + real_images - same_steps
 
 
 def test_some_rows_alone_and_the_others_later(trained: Path, tmp_path: Path) -> None:
@@ -110,6 +111,37 @@ def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
         bare, _, spacing = name.partition(", ")
         sampler = Sampler(name=bare, spacing=spacing or "trailing", steps=5)
         assert torch.equal(seen[int(number["5"]) - 1], run.draw(6, 0, sampler))
+
+
+def test_the_same_steps_are_drawn_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def kept(pictures: torch.Tensor, _: Any) -> float:
+        drawn.append(pictures)
+        return float(len(drawn))
+
+    monkeypatch.setattr(sampler_quality, "distance", kept)
+    monkeypatch.setattr(sampler_quality, "CALLS", (5, 10))
+    main(trained, tmp_path / "q", num=6, most=10)
+    found = json.loads((tmp_path / "q.json").read_text())["distances"]
+    run = open_run(trained, "cpu")
+    for calls in ("5", "10"):
+        groups: dict[float, list[str]] = {}
+        for name, row in found.items():
+            groups.setdefault(row[calls], []).append(name)
+        spaced = ["ddim, log_snr", "ddim, karras"] if calls == "10" else []
+        assert ["ddim", "dpm-solver-1", "euler", *spaced] in groups.values()
+        for names in groups.values():
+            pictures = [draw(run, name, int(calls)) for name in names]
+            assert all(torch.equal(pictures[0], others) for others in pictures)
+
+
+def draw(run: TrainedRun, name: str, calls: int) -> torch.Tensor:
+    sampler = for_calls(run, choices(tuple(CATALOGUE))[name], calls)
+    assert sampler is not None
+    return run.draw(6, 0, sampler)
 
 
 def test_the_closest_of_each_column_is_bold() -> None:
