@@ -11,9 +11,6 @@ from ddpm.keys import Key
 from ddpm.processes.base import Trained
 from ddpm.samplers.sampler import Sampler
 
-FEW_STEPS = "dpm-solver-2m"
-"""The sampler that comes closest in few steps, see docs/sampler-quality.md."""
-
 
 def progress_grid(
     trained: Trained,
@@ -25,7 +22,7 @@ def progress_grid(
     *,
     grey_levels: int,
 ) -> Tensor:
-    """Draw a few pictures by a sampler for few steps and leave no trace of it.
+    """Draw a few pictures by the usual sampler and leave no trace of it.
 
     The noise is a function of the seed, so that no generator moves and every grid of a run starts
     from the same noise; dropout and the like are off for as long as it takes. Where the weights are
@@ -47,8 +44,7 @@ def progress_grid(
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     key = Key.of(seed, range(num), device=device)
-    name = FEW_STEPS if FEW_STEPS in trained.samplers else trained.usual.name
-    sampler = Sampler(name=name, steps=min(steps, trained.levels))
+    sampler = Sampler(name=trained.usual.name, steps=min(steps, trained.levels))
     labels = torch.arange(num, device=device) % trained.classes if trained.classes else None
     with _evaluation(model):
         for state in trained.sample((num, *shape), key, sampler, labels):

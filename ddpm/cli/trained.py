@@ -35,7 +35,7 @@ def sample(
         int | None,
         typer.Option(
             help="Levels to visit, 1 to T; some samplers call the network twice for each.",
-            show_default="all T; 100 of the usual sampler",
+            show_default="all T; 50 of the usual sampler",
             rich_help_panel=HOW,
         ),
     ] = None,

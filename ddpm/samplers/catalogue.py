@@ -69,7 +69,7 @@ CATALOGUE: dict[str, Entry] = {
             schedule, prediction, levels
         ),
         order="2",
-        when="ten to thirty steps",
+        when="pictures in few calls: more than twenty steps change little",
     ),
     "dpm-solver-sde": Entry(
         make=lambda schedule, prediction, levels, *_: dpm_solver_sde_table(
@@ -113,7 +113,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }  # fmt: skip
 """Names of all samplers that are tables of steps."""
-USUAL, USUAL_STEPS = "dpm-solver-sde", 100
+USUAL, USUAL_STEPS = "dpm-solver-2m", 50
 """The sampler where nobody asks for another, and its steps: see docs/sampler-quality.md."""
 
 
