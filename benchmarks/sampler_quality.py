@@ -159,6 +159,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Name of the files to write, without ending.")],
     num: Annotated[int, typer.Option(help="Pictures for each distance.")] = 500,
     most: Annotated[int, typer.Option(help="Most network calls.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Key of the pictures.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Rows to measure; default all.")] = None,
 ) -> None:
     """Measure what is missing, then print the table and draw the plot."""
@@ -170,19 +171,19 @@ def main(
         check(name in compared, "only", name, "; ".join(compared))
     compared = {name: each for name, each in compared.items() if not only or name in only}
     data = load_images(opened.config.data)
-    record = {"run": run.name, "weights": opened.fingerprint(), "num": num}
+    record = {"run": run.name, "weights": opened.fingerprint(), "num": num, "seed": seed}
     path = out.with_suffix(".json")
     kept: dict[str, Any] = {**record, "distances": {}}
     if path.exists():
         kept = json.loads(path.read_text())
     same = {name: kept.get(name) for name in record} == record
-    check(same, "out", str(out), "a new name, or the figures of the same run and number")
+    check(same, "out", str(out), "a new name, or the figures of the same run, number and seed")
     found: dict[str, dict[str, float]] = kept["distances"]
     calls = [n for n in CALLS if n <= min(most, 2 * opened.trained.levels)]
     for name, count, sampler in missing(opened, calls, compared, found):
         value = as_measured(opened, sampler, count, found)
         if value is None:
-            value = distance(opened.draw(num, 0, sampler), data)
+            value = distance(opened.draw(num, seed, sampler), data)
         found.setdefault(name, {})[str(count)] = value
         write_atomically(path, (json.dumps(kept, indent=2) + "\n").encode())
     order = permutation(len(data.train), 0, 0, Stream.EVALUATION_NOISE)

@@ -92,6 +92,16 @@ def test_figures_of_another_number_are_not_mixed_in(trained: Path, tmp_path: Pat
         measured(trained, tmp_path / "q")
 
 
+def test_another_seed_draws_others(trained: Path, tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        main(trained, tmp_path / f"{seed}", num=6, most=5, seed=seed, only=["ddim"])
+        found.append(json.loads((tmp_path / f"{seed}.json").read_text())["distances"]["ddim"])
+    assert found[0] != found[1]
+    with pytest.raises(InputError, match="out = "):
+        main(trained, tmp_path / "0", num=6, most=5, seed=1)
+
+
 def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
