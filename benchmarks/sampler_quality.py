@@ -111,7 +111,8 @@ def steps_of(run: TrainedRun, sampler: Sampler) -> tuple[object, ...] | None:
 
 
 def table(found: dict[str, dict[str, float]], calls: Sequence[int], real: float) -> str:
-    """The distances as a table, the closest of each column in bold."""
+    """The distances as a table without empty columns, the closest of each column in bold."""
+    calls = [n for n in calls if any(str(n) in row for row in found.values())]
     best = {n: min(row[str(n)] for row in found.values() if str(n) in row) for n in calls}
     lines = [
         f"| Fréchet distance, real images {written(real)} | "

@@ -158,3 +158,4 @@ def test_the_closest_of_each_column_is_bold() -> None:
     rows = table({"a": {"5": 3.0, "10": 1.0}, "b": {"5": 2.0}}, (5, 10), 0.5).splitlines()
     assert rows[0].startswith("| Fréchet distance, real images 0.5 | 5 | 10 |")
     assert rows[2:] == ["| a | 3.0 | **1.0** |", "| b | **2.0** |  |"]
+    assert table({"a": {"5": 3.0}}, (5, 500), 0.5).splitlines()[2:] == ["| a | **3.0** |"]
