@@ -92,11 +92,13 @@ def as_measured(
 ) -> float | None:
     """The distance of a row whose steps are the same, number for number; None without such."""
     mine = steps_of(run, sampler)
+    if mine is None:
+        return None
     for name, row in found.items():
         bare, _, spacing = name.partition(", ")
         other = Sampler(name=bare, spacing=spacing or Sampler().spacing)
         chosen = for_calls(run, other, calls) if str(calls) in row else None
-        if mine is not None and chosen is not None and steps_of(run, chosen) == mine:
+        if chosen is not None and steps_of(run, chosen) == mine:
             return row[str(calls)]
     return None
 

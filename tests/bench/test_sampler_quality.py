@@ -102,9 +102,8 @@ def test_another_seed_draws_others(trained: Path, tmp_path: Path) -> None:
         main(trained, tmp_path / "0", num=6, most=5, seed=1)
 
 
-def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def pictures_measured(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What is measured from here on; the distance is how many there are by then."""
     seen: list[torch.Tensor] = []
 
     def kept(pictures: torch.Tensor, _: Any) -> float:
@@ -112,6 +111,13 @@ def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
         return float(len(seen))
 
     monkeypatch.setattr(sampler_quality, "distance", kept)
+    return seen
+
+
+def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = pictures_measured(monkeypatch)
     found = measured(trained, tmp_path / "q")["distances"]
     run = open_run(trained, "cpu")
     for name, number in (
@@ -126,13 +132,7 @@ def test_the_distance_is_of_the_pictures_that_the_sampler_draws(
 def test_the_same_steps_are_drawn_once(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[torch.Tensor] = []
-
-    def kept(pictures: torch.Tensor, _: Any) -> float:
-        drawn.append(pictures)
-        return float(len(drawn))
-
-    monkeypatch.setattr(sampler_quality, "distance", kept)
+    pictures_measured(monkeypatch)
     monkeypatch.setattr(sampler_quality, "CALLS", (5, 10))
     main(trained, tmp_path / "q", num=6, most=10)
     found = json.loads((tmp_path / "q.json").read_text())["distances"]
