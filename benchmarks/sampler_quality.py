@@ -73,6 +73,12 @@ def distance(pictures: Tensor, data: ImageData) -> float:
     return frechet_in_space(principal_space(data.train), pictures, data.test)
 
 
+def real_distance(data: ImageData, num: int) -> float:
+    """The distance of as many training images, drawn without replacement."""
+    order = permutation(len(data.train), 0, 0, Stream.EVALUATION_NOISE)
+    return distance(data.train[order[:num]], data)
+
+
 def missing(
     run: TrainedRun,
     calls: Sequence[int],
@@ -189,8 +195,7 @@ def main(
             value = distance(opened.draw(num, seed, sampler), data)
         found.setdefault(name, {})[str(count)] = value
         write_atomically(path, (json.dumps(kept, indent=2) + "\n").encode())
-    order = permutation(len(data.train), 0, 0, Stream.EVALUATION_NOISE)
-    real = distance(data.train[order[:num]], data)
+    real = real_distance(data, num)
     print(table(found, calls, real))
     plot(out.with_suffix(".png"), found, real)
 
