@@ -35,7 +35,7 @@ def train(
 
 @app.command()
 def evaluate(
-    folders: Annotated[list[Path], typer.Argument(help="What train wrote.")],
+    folders: Annotated[list[Path], typer.Argument(help="What train or ddpm train wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for rows, grids and table.md.")],
     images: Annotated[int, typer.Option(help="Test images at each level.")] = 64,
     samples: Annotated[int, typer.Option(help="Pictures to draw of each.")] = 1000,

@@ -105,8 +105,9 @@ def evaluate(folders: list[Path], out: Path, kinds: list[str], options: Options)
         InputError: an argument or a folder cannot be used.
     """
     check(bool(folders), "folders", folders, "at least one")
-    torch.set_num_threads(1)
     trained = [open_trained(folder, kind) for folder in folders for kind in kinds]
+    # Not before: a run of ours chooses threads when it is opened.
+    torch.set_num_threads(1)
     names = [each.name for each in trained]
     check(len(set(names)) == len(names), "folders", names, "different loops or seeds")
     judge = Judge.of(_data(trained))

@@ -13,11 +13,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from benchmarks.versus.common import Weights
+from ddpm.checkpoint import load as load_checkpoint
 from ddpm.checkpoint import restore
+from ddpm.commands.trained import open_run
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.errors import InputError, check
 from ddpm.files import read_plain
 from ddpm.models.unet import UNet, UNetConfig
+from ddpm.processes.gaussian import TrainedGaussian
 from ddpm.schedule import Schedule
 
 Shape = tuple[int, int, int]
@@ -50,7 +53,7 @@ class Trained:
     """Weights of a loop, ready to be evaluated.
 
     Attributes:
-        record: What `run.json` says.
+        record: What `run.json` says; of a run of `ddpm train` the same, with seconds by the clock.
         kind: "ema" or "raw".
         digest: Checksum of weights and process.
         diffusion: The process that the network was trained for.
@@ -71,12 +74,15 @@ class Trained:
 
 
 def open_trained(folder: Path, kind: str) -> Trained:
-    """Read one kind of weights of a folder that `train` wrote.
+    """Read one kind of weights of a folder that `train` or `ddpm train` wrote.
 
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: naming the file that is missing or broken, or what a run has that the loops here
+            have not.
     """
     check(kind in KINDS, "weights", kind, " or ".join(KINDS))
+    if (folder / "config.json").exists():
+        return _open_run(folder, kind)
     record = _record(folder / "run.json")
     weights, first = _tensors(folder / f"{kind}.safetensors")
     process, second = _tensors(folder / "process.safetensors")
@@ -91,6 +97,27 @@ def open_trained(folder: Path, kind: str) -> Trained:
     restore(network, weights, folder / f"{kind}.safetensors")
     digest = hashlib.sha256(f"{first}{second}{shift}{record['prediction']}".encode())
     return Trained(record, kind, digest.hexdigest(), diffusion, Levels(network, shift).eval())
+
+
+def _open_run(folder: Path, kind: str) -> Trained:
+    """The averaged weights of a run of `ddpm train`."""
+    check(kind == "ema", "weights", kind, f"ema for {folder}, a run of ddpm train")
+    run = open_run(folder, "cpu")
+    config, trained = run.config, run.trained
+    if (
+        not isinstance(trained, TrainedGaussian)
+        or trained.classes
+        or config.variance != "posterior"
+    ):
+        raise InputError(
+            f"{folder}: allowed is Gaussian diffusion with posterior variance, without classes"
+        )
+    record = {
+        "loop": "ours", "tuned": False, "seed": config.seed, "updates": run.step,
+        "cpu_seconds": load_checkpoint(run.folder.last_checkpoint(), ()).seconds,
+        "data": config.data, "data_digest": config.data_digest,
+    }  # fmt: skip
+    return Trained(record, kind, run.fingerprint(), trained.diffusion, run.model)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -17,10 +17,13 @@ from benchmarks.versus.common import Process, Start, configure
 from benchmarks.versus.loops import LOOPS
 from benchmarks.versus.trained import Levels, open_trained
 from ddpm.bench.peer_calls import missing_to_train
+from ddpm.commands.trained import open_run
 from ddpm.data.images import ImageData
 from ddpm.data.load import load_images
 from ddpm.diffusion import GaussianDiffusion
+from ddpm.errors import InputError
 from ddpm.schedule import Schedule
+from tests.cli.command import SMALL, run_here
 
 # Compilers and peers warn of their own parts.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -329,3 +332,42 @@ def test_broken_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "a" / "raw.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"raw\.safetensors: cannot be read"):
         open_trained(tmp_path / "a", "raw")
+
+
+def trained_run(folder: Path, *options: str) -> Path:
+    command = ("train", "--run", folder, "--steps", "3", "--seed", "5", "--device", "cpu")
+    assert run_here(*command, *SMALL, *options) == 0
+    return folder
+
+
+def test_a_run_of_ours_is_judged_beside_the_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = trained_run(tmp_path / "run"), tmp_path / "out"
+    arguments = [str(folder), "--images=2", "--samples=20", "--steps=4", "--weights=ema"]
+    run(monkeypatch, "evaluate", *arguments, f"--out={out}")
+    row = json.loads((out / "ours-seed5-ema.json").read_text())
+    assert (row["run"]["updates"], row["run"]["data"], row["levels"]) == (3, "digits", 10)
+    opened, made = open_run(folder, "cpu"), open_trained(folder, "ema")
+    assert row["asked"]["weights_and_process"] == opened.fingerprint()
+    x, t = torch.ones(2, 1, 8, 8), torch.tensor([1, 7])
+    assert torch.equal(made.model(x, t), opened.model(x, t))
+    found = bits.estimate(made.diffusion, made.model, load_images("digits"), images=2, seed=0)
+    assert row["bits"]["total"] == found.total
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "line"),
+    [
+        ((), "raw", "weights = 'raw': allowed is ema for"),
+        (("--conditional",), "ema", "without classes"),
+        (("--process", "discrete"), "ema", "allowed is Gaussian diffusion"),
+        (("--variance", "learned_range"), "ema", "posterior variance"),
+    ],
+)
+def test_a_run_that_no_loop_is_like_is_refused(
+    options: tuple[str, ...], kind: str, line: str, tmp_path: Path
+) -> None:
+    folder = trained_run(tmp_path / "run", *options)
+    with pytest.raises(InputError, match=line):
+        open_trained(folder, kind)
