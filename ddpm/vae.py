@@ -1,5 +1,6 @@
 """Training, likelihood and samples of a variational autoencoder, with numbers drawn by keys."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -127,7 +128,10 @@ def sample(model: Vae, shape: Sequence[int], key: Key, draw: bool = False) -> Te
     allowed = (len(key.sample), *model.image_shape)
     if tuple(shape) != allowed:
         raise ValueError(f"shape = {list(shape)}: allowed is {list(allowed)}")
-    location, log_scale = model.decode(_noise(key, Stream.INITIAL_NOISE, model.config.latent))
+    # Sums of a matrix product depend on how many are drawn at once; rounded from float64, pictures
+    # do not.
+    decoder = copy.deepcopy(model).double()
+    location, log_scale = decoder.decode(_noise(key, Stream.INITIAL_NOISE, model.config.latent))
     if not draw:
         return location.clamp(-1, 1).float()
     word = words(key.seed, key.step, key.sample, Stream.SAMPLING_NOISE, model.dimensions)

@@ -45,8 +45,12 @@ FLOAT64 = 2e-12
 """Between two float64 paths by one formula; 7e-13 is measured, over a thousand levels. Theirs
 subtracts alpha_bar from 1, which costs four digits at level 1."""
 
+OURS_FLOAT32 = 5e-6
+"""Between our float32 path and the float64 path by the same rows; 2.1e-6 is measured."""
+
 FLOAT32 = 2e-5
-"""Between float32 paths over tens of levels, the lowest of which is not below 20."""
+"""Between float32 paths over tens of levels, the lowest of which is not below 20. What is measured,
+1.6e-5, is their distance from the float64 path."""
 
 FLOAT32_TO_THE_END = 1e-3
 """The same down to level 1, where their 1 - alpha_bar is off by up to 5e-4 of itself, and from
@@ -115,21 +119,24 @@ def network(schedule: Schedule, prediction: Prediction, channels: int) -> Networ
         schedule: Its levels scale what goes in and out, so that a long path stays bounded.
         prediction: "eps", "x0" or "v".
         channels: Of the output; those beyond the second are raw values of a learned variance.
+
+    It computes in float64 and rounds once, so that float32 paths do not depend on how a processor
+    adds: at level 1000 of "linear" x0_hat is 157 times a difference with its output.
     """
     alpha, sigma = schedule.alpha_bar.sqrt(), schedule.one_minus_alpha_bar.sqrt()
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(channels, 2, 3, 3, generator=generator, dtype=torch.float64) / 4
 
-    def call(x: Tensor, t: int) -> Tensor:
-        signal, noise = float(alpha[t]), float(sigma[t])
-        mixed = conv2d(signal * x, weight.type(x.dtype), padding=1)
+    def call(state: Tensor, t: int) -> Tensor:
+        x, signal, noise = state.double(), float(alpha[t]), float(sigma[t])
+        mixed = conv2d(signal * x, weight, padding=1)
         clean = 1.3 * torch.tanh(mixed[:, :2] + math.cos(3 * t / schedule.steps))
         wrong = 0.1 * torch.sin(2 * x + t)
         if prediction == "eps":
             clean = (x - signal * clean) / noise
         elif prediction == "v":
             clean = (signal * x - clean) / noise
-        return torch.cat([clean + wrong, mixed[:, 2:].tanh()], dim=1)
+        return torch.cat([clean + wrong, mixed[:, 2:].tanh()], dim=1).type(state.dtype)
 
     return call
 

@@ -25,6 +25,7 @@ from tests.peers.paths import (
     FLOAT32_TO_THE_END,
     FLOAT64,
     MARKS,
+    OURS_FLOAT32,
     PREDICTIONS,
     Problem,
     Wide,
@@ -100,6 +101,7 @@ def test_every_state(kind: str, spread: str, name: str, prediction: Prediction) 
     levels = [t for t in LEVELS[spread] if t <= FROM_900.get(kind, 1000)]
     table = solver.table(given.schedule, prediction, levels)
     path, exact = ours(given, table, solver.clip), by_rows(given, table, solver.clip)
+    assert gap(path, exact) < OURS_FLOAT32
     peer = scheduler(given, solver, levels)
     bound = FLOAT32_TO_THE_END if levels[-2] < 20 else FLOAT32
     assert gap(path, states(given, solver, table, peer, start())) < bound
