@@ -28,6 +28,8 @@ Value = TypeVar("Value")
 class RankError(InputError):
     """Another rank of the job failed, left or fell silent."""
 
+    passing = True
+
 
 class AgreedError(InputError):
     """Bad input that every rank has found together, so that one line of it is enough."""

@@ -7,7 +7,12 @@ class InputError(ValueError):
     The command line prints the message on one line and exits with code 2, so a message names what
     was given, its value and what is allowed, and holds no line break. It may quote a file from
     anywhere, so what a terminal would obey instead of show is written as its code.
+
+    Attributes:
+        passing: Whether the same command may succeed when it is started again.
     """
+
+    passing = False
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())

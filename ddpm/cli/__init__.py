@@ -7,6 +7,7 @@ import typer
 
 from ddpm.cli import proofs, samplers, trained, training
 from ddpm.cli.options import app
+from ddpm.commands.launch import leave, refuse
 from ddpm.errors import InputError
 
 __all__ = ["app", "main", "proofs", "samplers", "trained", "training"]
@@ -34,9 +35,10 @@ def main() -> None:
     """Entry point: one line and exit code 2 for bad input, 130 for Ctrl-C."""
     try:
         app()
+    except SystemExit as stop:
+        leave(stop.code)
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        refuse(error)
     except OSError as error:
         # A disk that is full, a folder that cannot be written: where nothing closer has named it.
         if error.strerror is None:
