@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ddpm.commands.defaults import make_config
 from ddpm.commands.request import Request
 from ddpm.data.load import load_images
-from ddpm.trainer import Trainer
+from ddpm.training.trainer import Trainer
 
 UPDATES = 60
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from ddpm.commands.defaults import make_config
 from ddpm.commands.request import Request
 from ddpm.data.load import load_images
-from ddpm.level_samplers import LevelSampling, level_sampler
-from ddpm.trainer import Trainer
+from ddpm.training.level_samplers import LevelSampling, level_sampler
+from ddpm.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 LEVELS = 100

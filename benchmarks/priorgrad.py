@@ -21,7 +21,6 @@ from ddpm.config import OptimiserConfig, log_snr_end, log_snr_start
 from ddpm.data.images import ImageData, to_float, to_levels
 from ddpm.data.load import load_images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.ema import Ema
 from ddpm.evaluation.frechet import pca_frechet
 from ddpm.kernels.normal import normal
 from ddpm.kernels.philox import words
@@ -32,9 +31,10 @@ from ddpm.models.initialise import build
 from ddpm.models.unet import UNet, UNetConfig
 from ddpm.prior import Prior, decoder_bits, fit_decoder_std
 from ddpm.prior_diffusion import PriorDiffusion
-from ddpm.rates import learning_rate
 from ddpm.samplers.ancestral import ancestral_table
 from ddpm.schedule import Schedule
+from ddpm.training.ema import Ema
+from ddpm.training.rates import learning_rate
 
 BATCH, LEVELS, FIT_IMAGES, DRAWN = 64, 200, 500, 250
 LEAST_CONTRAST = 0.02

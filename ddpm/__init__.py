@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ddpm.errors import InputError
     from ddpm.keys import Key
     from ddpm.learned_schedule import MonotoneLogSnr, ScheduledNetwork
-    from ddpm.level_samplers import LevelSampler, level_sampler
     from ddpm.likelihood import calc_bpd_loop
     from ddpm.models.mlp import MLP, MLPConfig
     from ddpm.models.network import build_network
@@ -49,7 +48,8 @@ if TYPE_CHECKING:
     from ddpm.samplers.stochastic import dpm_solver_sde_table, stochastic_heun_table
     from ddpm.samplers.tables import StepTable
     from ddpm.schedule import Schedule
-    from ddpm.trainer import Trainer
+    from ddpm.training.level_samplers import LevelSampler, level_sampler
+    from ddpm.training.trainer import Trainer
     from ddpm.weightings import weight_table
 
 __version__ = "0.1.0"
@@ -65,7 +65,7 @@ _HOMES = {
     "Inpainting": "samplers.inpainting",
     "InputError": "errors",
     "Key": "keys",
-    "LevelSampler": "level_samplers",
+    "LevelSampler": "training.level_samplers",
     "MLP": "models.mlp",
     "MLPConfig": "models.mlp",
     "MonotoneLogSnr": "learned_schedule",
@@ -78,7 +78,7 @@ _HOMES = {
     "ScheduledNetwork": "learned_schedule",
     "State": "samplers.loop",
     "StepTable": "samplers.tables",
-    "Trainer": "trainer",
+    "Trainer": "training.trainer",
     "Transformer": "models.transformer",
     "TransformerConfig": "models.transformer",
     "UNet": "models.unet",
@@ -100,7 +100,7 @@ _HOMES = {
     "heun_table": "samplers.multistep",
     "interpolate": "samplers.interpolation",
     "invert": "samplers.inversion",
-    "level_sampler": "level_samplers",
+    "level_sampler": "training.level_samplers",
     "load_images": "data.load",
     "predictor_corrector_table": "samplers.corrector",
     "spaced": "samplers.levels",

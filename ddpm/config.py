@@ -12,7 +12,6 @@ from torch import nn
 
 from ddpm.discrete.process import Transition
 from ddpm.errors import InputError, check
-from ddpm.level_samplers import LevelSampling
 from ddpm.models.network import NetworkConfig, build_network
 from ddpm.models.unet import UNetConfig
 from ddpm.objectives import Objective
@@ -20,6 +19,7 @@ from ddpm.predictions import TRAINABLE, Prediction
 from ddpm.processes.choose import check_combination, network_shape
 from ddpm.samplers.variances import FixedVariance, LearnedVariance
 from ddpm.schedule import Schedule, ScheduleKind
+from ddpm.training.level_samplers import LevelSampling
 from ddpm.weightings import WEIGHTINGS, Weighting
 
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -180,7 +180,7 @@ def test_import_works_without_triton() -> None:
 
 
 def test_import_brings_neither_triton_nor_numba() -> None:
-    names = "ddpm.diffusion, ddpm.trainer, ddpm.commands.train, ddpm.commands.evaluate"
+    names = "ddpm.diffusion, ddpm.training.trainer, ddpm.commands.train, ddpm.commands.evaluate"
     code = (
         f"import sys, {names}\nprint([m for m in sys.modules if m.startswith(('triton', 'numba'))])"
     )

@@ -15,7 +15,7 @@ from benchmarks.versus import common
 from benchmarks.versus.common import Loop, Network, Process, Start, Weights, copied
 from ddpm.bench.peer_calls import DIFFUSERS, LUCIDRAINS
 from ddpm.bench.training_runs import Pictures, endless, picture, quietly
-from ddpm.trainer import Trainer
+from ddpm.training.trainer import Trainer
 
 NEVER = 10**9
 CPU = torch.device("cpu")

@@ -13,14 +13,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from benchmarks.versus.common import Weights
-from ddpm.checkpoint import load as load_checkpoint
-from ddpm.checkpoint import restore
 from ddpm.commands.trained import open_run
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.errors import InputError, check
 from ddpm.files import read_plain
 from ddpm.models.unet import UNet, UNetConfig
 from ddpm.processes.gaussian import TrainedGaussian
+from ddpm.runs.checkpoint import load as load_checkpoint
+from ddpm.runs.checkpoint import restore
 from ddpm.schedule import Schedule
 
 Shape = tuple[int, int, int]

@@ -24,7 +24,7 @@ from ddpm.bench.assemble import OURS
 from ddpm.bench.peer_calls import DIFFUSERS, LUCIDRAINS, missing, missing_to_train
 from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig
 from ddpm.models.unet import UNetConfig
-from ddpm.trainer import Trainer
+from ddpm.training.trainer import Trainer
 
 LEVELS = 1000
 RATE = 1e-4

@@ -26,7 +26,7 @@ from ddpm.predictions import canonical
 from ddpm.presets import completed
 from ddpm.prior import Prior
 from ddpm.processes.prior import FITTED_IMAGES
-from ddpm.recorded import CONFIGS, SIZES, usual_weighting
+from ddpm.runs.recorded import CONFIGS, SIZES, usual_weighting
 from ddpm.samplers.variances import Variance, learned_form
 
 SCHEDULES = ("log_snr_linear", "linear", "cosine", "learned")

@@ -9,7 +9,6 @@ import numpy as np
 from rich.table import Table
 from torch import Tensor
 
-from ddpm import checkpoint
 from ddpm.commands.likelihoods import Likelihood, check_likelihood, likelihood
 from ddpm.commands.shards import ShardFolder
 from ddpm.commands.terminal import console
@@ -26,6 +25,7 @@ from ddpm.evaluation.figures import comparison_grid, kl_curve
 from ddpm.evaluation.library import metrics_installed
 from ddpm.evaluation.summary import evaluate_samples
 from ddpm.files import keep_old, write_atomically
+from ddpm.runs import checkpoint
 
 BY_IMAGE = "eval-likelihood.npz"
 """What each image costs; the order is that of the held-out images."""

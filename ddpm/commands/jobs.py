@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from ddpm.files import read_plain, write_atomically
-from ddpm.run_folder import JOB, RunFolder
+from ddpm.runs.run_folder import JOB, RunFolder
 
 LIMIT = 1 << 12
 """Bytes of the name of a job."""

@@ -13,10 +13,10 @@ from ddpm.commands.request import TrainOptions
 from ddpm.commands.terminal import console, progress
 from ddpm.config import RunConfig
 from ddpm.distributed import AgreedError
-from ddpm.metrics import Metrics
-from ddpm.pictures import progress_grid
-from ddpm.run_folder import RunFolder
-from ddpm.trainer import Record, Trainer
+from ddpm.runs.metrics import Metrics
+from ddpm.runs.run_folder import RunFolder
+from ddpm.training.pictures import progress_grid
+from ddpm.training.trainer import Record, Trainer
 
 LOG_EVERY = 20
 BAR_SECONDS = 0.3

@@ -7,7 +7,7 @@ from ddpm.errors import InputError, check
 from ddpm.files import keep_old, write_atomically, writing
 from ddpm.report.contents import contents
 from ddpm.report.page import page
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 
 
 def report_run(path: Path, out: Path | None) -> Path:

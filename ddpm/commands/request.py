@@ -7,8 +7,8 @@ from ddpm.data.images import ImageData
 from ddpm.data.load import canonical_source
 from ddpm.data.streamed import StreamedData
 from ddpm.errors import InputError, check
-from ddpm.recorded import recorded
-from ddpm.trainer import PARALLEL
+from ddpm.runs.recorded import recorded
+from ddpm.training.trainer import PARALLEL
 
 Data = ImageData | StreamedData
 

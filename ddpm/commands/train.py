@@ -8,7 +8,6 @@ from time import perf_counter
 
 import torch
 
-from ddpm.checkpoint import checkpoints
 from ddpm.commands.defaults import make_config
 from ddpm.commands.jobs import note_job, was_begun_here
 from ddpm.commands.loop import train
@@ -23,8 +22,9 @@ from ddpm.distributed import Ranks, joined
 from ddpm.errors import check
 from ddpm.files import write_atomically
 from ddpm.presets import completed
-from ddpm.run_folder import RunFolder
-from ddpm.trainer import Trainer, check_divisible
+from ddpm.runs.checkpoint import checkpoints
+from ddpm.runs.run_folder import RunFolder
+from ddpm.training.trainer import Trainer, check_divisible
 
 DEFAULT_MINUTES = 3.0
 CALIBRATION_UPDATES = 20

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.allocator import keep_memory
-from ddpm.averaged import averaged_network, ema_part, open_trained
 from ddpm.commands.runtime import choose_threads, resolve_device
 from ddpm.commands.terminal import progress
 from ddpm.config import RunConfig
@@ -19,9 +18,10 @@ from ddpm.errors import InputError, check
 from ddpm.keys import Key
 from ddpm.models.network import values_of_a_layer
 from ddpm.processes.base import Trained
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from ddpm.samplers.loop import State
 from ddpm.samplers.sampler import Sampler
+from ddpm.training.averaged import averaged_network, ema_part, open_trained
 
 BATCH = 125
 """Pictures drawn at a time; larger ones leave a CPU's cache. It divides the usual shard."""

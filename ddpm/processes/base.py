@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ddpm.errors import InputError, check
 from ddpm.flow_likelihood import FlowBits
 from ddpm.keys import Key
-from ddpm.level_words import check_names
 from ddpm.samplers.loop import Model, State
 from ddpm.samplers.sampler import Sampler
+from ddpm.training.level_words import check_names
 
 
 @dataclass(frozen=True, eq=False)

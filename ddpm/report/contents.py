@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ddpm.checkpoint import checkpoints
 from ddpm.config import RunConfig
-from ddpm.environment import Session, sessions
-from ddpm.metrics import bucket_names
 from ddpm.report.chart import Chart, chart, short
 from ddpm.report.embedding import Picture, progress_pictures, sample_pictures
 from ddpm.report.history import History, number, read_history
 from ddpm.report.reproduce import commands
 from ddpm.report.scores import Row, level_terms, read_scores, rows
-from ddpm.run_folder import RunFolder
+from ddpm.runs.checkpoint import checkpoints
+from ddpm.runs.environment import Session, sessions
+from ddpm.runs.metrics import bucket_names
+from ddpm.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

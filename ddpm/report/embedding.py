@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 
 MOST_PIXELS = 1600
 """Longest side that is kept; a page of full photographs would be too large to send."""

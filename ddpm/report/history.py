@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.files import reading
-from ddpm.metrics import BUCKETS
+from ddpm.runs.metrics import BUCKETS
 
 CURVES = ("seconds", "loss", "gradient_norm", "learning_rate", "ema_decay", "images_per_second")
 MOST_STEPS = 2**53

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddpm.config import RunConfig
-from ddpm.recorded import recorded
+from ddpm.runs.recorded import recorded
 
 
 def commands(config: RunConfig, name: str, evaluation: Mapping[str, Any]) -> list[list[str]]:

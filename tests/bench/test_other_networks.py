@@ -10,7 +10,7 @@ import torch
 from ddpm.bench.peer_calls import DIFFUSERS, missing
 from ddpm.keys import Key
 from ddpm.samplers.sampler import Sampler
-from ddpm.trainer import Trainer
+from ddpm.training.trainer import Trainer
 from tests.ddpm.small import IMAGES, small_config
 
 

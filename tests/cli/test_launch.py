@@ -11,11 +11,11 @@ import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from ddpm.checkpoint import checkpoints
 from ddpm.commands import launch as module
 from ddpm.commands.launch import REFUSAL, launch, refuse, torchrun
 from ddpm.distributed import RankError
 from ddpm.errors import InputError
+from ddpm.runs.checkpoint import checkpoints
 from tests.cli.command import SMALL, start
 from tests.distributed.test_torchrun import ranks_of
 

@@ -17,7 +17,7 @@ from ddpm.data.load import NAMED, load_images
 from ddpm.errors import InputError
 from ddpm.models.unet import UNetConfig
 from ddpm.presets import PRESETS, completed
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from tests.cli.command import run_here
 
 

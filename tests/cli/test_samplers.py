@@ -21,7 +21,7 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.errors import InputError
 from ddpm.keys import Key
 from ddpm.processes.gaussian import TrainedGaussian
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from ddpm.samplers.adaptive_catalogue import ADAPTIVE, AdaptiveEntry
 from ddpm.samplers.catalogue import CATALOGUE, Entry
 from ddpm.samplers.ilvr import Ilvr

@@ -18,7 +18,7 @@ from ddpm.commands.shards import GRID, ShardFolder
 from ddpm.commands.trained import TrainedRun, open_run
 from ddpm.errors import InputError
 from ddpm.processes.gaussian import TrainedGaussian
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from ddpm.samplers.sampler import Sampler
 from tests.cli.command import SMALL, everything_below, run_here
 from tests.distributed.together import CONTEXT, environment, free_port

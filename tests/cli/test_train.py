@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddpm.checkpoint import checkpoints
-from ddpm.trainer import Record, Trainer
+from ddpm.runs.checkpoint import checkpoints
+from ddpm.training.trainer import Record, Trainer
 from tests.cli.command import SMALL, run_here, start
 
 STEPS = 400

@@ -18,7 +18,7 @@ from ddpm.evaluation.trajectories import (
     trajectory_grid,
 )
 from ddpm.keys import Key
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from ddpm.samplers.sampler import Sampler
 from tests.cli.command import everything_below, run_here
 from tests.cli.test_samplers import EVERY, SHAPE, alone, model_of

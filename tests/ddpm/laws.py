@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm.loss_aware import LossAwareLevels
+from ddpm.training.loss_aware import LossAwareLevels
 
 WORDS = 2**32
 STEPS = 10

@@ -5,7 +5,7 @@ import torch
 from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig
 from ddpm.kernels.philox import words
 from ddpm.models.unet import UNetConfig
-from ddpm.trainer import Trainer
+from ddpm.training.trainer import Trainer
 
 IMAGES = (
     words(torch.tensor(3), torch.tensor(0), torch.arange(10), 255, 16).reshape(10, 1, 4, 4) % 17

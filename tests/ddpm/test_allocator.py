@@ -39,7 +39,7 @@ GaussianDiffusion(Schedule.linear(10), "eps").ddim_sample_loop(lambda x, t: x, (
 """
 
 TRAIN = """
-from ddpm.compute import Compute
+from ddpm.training.compute import Compute
 from ddpm.config import ComputeConfig
 Compute(ComputeConfig(), torch.device("cpu"))
 """

@@ -25,7 +25,6 @@ from ddpm.data.batches import InMemory
 from ddpm.discrete.process import Transition
 from ddpm.errors import InputError
 from ddpm.kernels.philox import normals
-from ddpm.level_samplers import LevelSampling
 from ddpm.models.mlp import MLPConfig
 from ddpm.models.network import AnyConfig
 from ddpm.models.transformer import TransformerConfig
@@ -35,7 +34,8 @@ from ddpm.models.vae import VaeConfig
 from ddpm.objectives import Objective
 from ddpm.predictions import TRAINABLE
 from ddpm.samplers.variances import learned_form
-from ddpm.trainer import Trainer
+from ddpm.training.level_samplers import LevelSampling
+from ddpm.training.trainer import Trainer
 from ddpm.weightings import WEIGHTINGS
 from tests.ddpm.small import IMAGES
 

@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm.averaged import averaged_network, open_trained
-from ddpm.checkpoint import checkpoints
 from ddpm.config import RunConfig, ScheduleConfig
 from ddpm.data.batches import InMemory, Streamed
 from ddpm.data.sources import Held
-from ddpm.draws import Draws
 from ddpm.errors import InputError
 from ddpm.keys import Key
 from ddpm.models.unet import UNetConfig
 from ddpm.models.vae import VaeConfig
 from ddpm.processes.base import Trained
 from ddpm.processes.prior import TrainedPrior
+from ddpm.runs.checkpoint import checkpoints
 from ddpm.samplers.sampler import Sampler
-from ddpm.trainer import Trainer
+from ddpm.training.averaged import averaged_network, open_trained
+from ddpm.training.draws import Draws
+from ddpm.training.trainer import Trainer
 from tests.ddpm.small import IMAGES, small_config
 
 CPU = torch.device("cpu")

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm import checkpoint
-from ddpm.averaged import averaged_network
 from ddpm.data.images import to_float
 from ddpm.data.order import permutation
 from ddpm.distributed import ALONE, Ranks
@@ -16,7 +14,9 @@ from ddpm.errors import InputError
 from ddpm.kernels.streams import Stream
 from ddpm.keys import Key, draw_levels
 from ddpm.processes.choose import diffusion_of
-from ddpm.trainer import Trainer
+from ddpm.runs import checkpoint
+from ddpm.training.averaged import averaged_network
+from ddpm.training.trainer import Trainer
 from tests.ddpm.small import IMAGES
 from tests.distributed import work
 from tests.distributed.together import together

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ddpm.errors import InputError
-from ddpm.sharded import OFFSETS, PLACES, read_full, read_like
+from ddpm.runs.sharded import OFFSETS, PLACES, read_full, read_like
 from tests.distributed import work
 from tests.distributed.together import outcomes_of, together
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm import checkpoint
-from ddpm.checkpoint import checkpoints
+from ddpm.runs import checkpoint
+from ddpm.runs.checkpoint import checkpoints
 from tests.cli.command import SMALL, everything_below, run_here
 from tests.distributed.together import command_on, free_port
 

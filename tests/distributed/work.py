@@ -17,8 +17,8 @@ from ddpm.data.batches import InMemory
 from ddpm.distributed import Ranks
 from ddpm.errors import InputError
 from ddpm.models.unet import UNetConfig
-from ddpm.sharded import write
-from ddpm.trainer import Trainer
+from ddpm.runs.sharded import write
+from ddpm.training.trainer import Trainer
 from tests.ddpm.small import IMAGES, small_config
 
 STEPS = 200

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ddpm.config import OptimiserConfig, RunConfig, ScheduleConfig
 from ddpm.data.digits import load
-from ddpm.environment import Session, environment_file
 from ddpm.evaluation.figures import comparison_grid, sample_grid
 from ddpm.models.unet import UNetConfig
-from ddpm.run_folder import RunFolder
+from ddpm.runs.environment import Session, environment_file
+from ddpm.runs.run_folder import RunFolder
 
 STEPS = 4000
 LEVELS = 40

@@ -20,7 +20,7 @@ from ddpm.errors import InputError
 from ddpm.report.contents import contents, duration
 from ddpm.report.embedding import MOST_PIXELS, embed
 from ddpm.report.page import page
-from ddpm.run_folder import RunFolder
+from ddpm.runs.run_folder import RunFolder
 from tests.report.synthetic import CONFIG, STEPS, evaluation, make_run
 
 EMPTY = {"meta", "link", "img", "line", "polyline", "polygon", "br", "hr", "input"}

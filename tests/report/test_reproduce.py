@@ -76,7 +76,7 @@ def test_every_option_of_training_takes_part() -> None:
         for field in fields(Request)
         if all(getattr(request, field.name) == field.default for request in REQUESTS)
     }
-    assert left == {"minutes"}, "print this option in ddpm/recorded.py"
+    assert left == {"minutes"}, "print this option in ddpm/runs/recorded.py"
 
 
 def test_a_path_is_quoted_for_the_shell() -> None:

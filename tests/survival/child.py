@@ -108,7 +108,7 @@ def _drop_capabilities() -> None:
 
 def _observe(watch: Watch, fault: Fault) -> None:
     """Count updates and calls on files, and die where the fault says."""
-    from ddpm.trainer import Record, Trainer
+    from ddpm.training.trainer import Record, Trainer
 
     update, saves, saving = Trainer.update, 0, False
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ddpm.checkpoint import checkpoints, load
 from ddpm.files import is_partial
+from ddpm.runs.checkpoint import checkpoints, load
 from tests.survival import child
 from tests.survival.child import Fault, Watch, errors_of, finish
 

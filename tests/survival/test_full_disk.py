@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm import checkpoint
-from ddpm.checkpoint import Checkpoint, checkpoints
 from ddpm.errors import InputError
 from ddpm.files import is_partial, remove_partials, write_atomically
-from ddpm.run_folder import RunFolder
+from ddpm.runs import checkpoint
+from ddpm.runs.checkpoint import Checkpoint, checkpoints
+from ddpm.runs.run_folder import RunFolder
 from tests.ddpm.small import small_config
 from tests.survival.child import TOUCHING, Fault, errors_of
 from tests.survival.kills import Run, Tally, assert_same_end

@@ -18,13 +18,13 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm import checkpoint, sharded
-from ddpm.checkpoint import Checkpoint
 from ddpm.config import from_json, to_json
 from ddpm.distributed import ALONE
 from ddpm.errors import InputError
-from ddpm.manifest import MANIFEST
-from ddpm.run_folder import RunFolder, step_of
+from ddpm.runs import checkpoint, sharded
+from ddpm.runs.checkpoint import Checkpoint
+from ddpm.runs.manifest import MANIFEST
+from ddpm.runs.run_folder import RunFolder, step_of
 from tests.ddpm.small import small_config
 from tests.survival import corrupt
 

@@ -11,7 +11,7 @@ import pytest
 
 from ddpm.errors import InputError
 from ddpm.files import PARTIAL, STALE_SECONDS
-from ddpm.run_folder import LOCK, RunFolder
+from ddpm.runs.run_folder import LOCK, RunFolder
 from tests.ddpm.small import small_config
 
 LEFT = "0123456789abcdef.partial"

@@ -13,12 +13,12 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.dropout import share_dropout
 from ddpm.keys import Key
 from ddpm.models.initialise import build
 from ddpm.models.network import build_network
 from ddpm.samplers.loop import Guidance
 from ddpm.schedule import Schedule
+from ddpm.training.dropout import share_dropout
 from tests.ddpm.models.networks import CASES, CLASSES, Case, T, images
 from tests.devices.pretend import GPU, pretend_gpu
 

@@ -1,0 +1,1 @@
+"""From a batch to the next weights: levels, averages, rates, precision, one process or many."""
