@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from ddpm.commands.runtime import resolve_device
 from ddpm.errors import InputError, check
+from ddpm.rendezvous import store_of_this_start
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""
@@ -164,7 +163,7 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
         return
     with _named_failure():
         backend = "nccl" if target.type == "cuda" else "gloo"
-        store = _store(timeout)
+        store = store_of_this_start(rank, world, timeout)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
         host = dist.new_group(backend="gloo", timeout=timeout)
     orderly = False
@@ -200,19 +199,6 @@ def _place(environment: Mapping[str, str]) -> tuple[int, int, int]:
     rank, world, local = map(int, given)
     check(rank < world, "RANK", rank, f"0 to WORLD_SIZE - 1 = {world - 1}")
     return rank, world, local
-
-
-def _store(timeout: timedelta) -> Store:
-    """Where ranks leave their addresses for each other.
-
-    On one machine torchrun's agent keeps this store over a restart, and with it the addresses of
-    ranks that are gone; so each start has names of its own. Over several machines the agents count
-    their restarts apart, and agree on a new store by themselves (with `--rdzv-backend c10d`).
-    """
-    store: Store = next(rendezvous("env://", timeout=timeout))[0]
-    if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        store = PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    return store
 
 
 def _own_gpu(local: int) -> torch.device:

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import torch
 
-from ddpm.distributed import ALONE, AgreedError, _store, joined
+from ddpm.distributed import ALONE, AgreedError, joined
 from ddpm.errors import InputError
 from tests.distributed import work
-from tests.distributed.together import environment, free_port, outcomes_of, together
+from tests.distributed.together import outcomes_of, together
 
 
 def test_what_is_said_arrives() -> None:
@@ -84,21 +84,6 @@ def test_a_broken_environment_is_refused(
         monkeypatch.setitem(os.environ, name, value)
     with pytest.raises(InputError, match=message), joined("cpu"):
         pass
-
-
-def test_a_restart_finds_no_address_of_the_ranks_before_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Torchrun's agent keeps its store over restarts; two starts of one job share no name in it."""
-    stores = []
-    with environment(0, 1, free_port()):
-        monkeypatch.setenv("GROUP_WORLD_SIZE", "1")
-        for start in ("0", "1"):
-            monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", start)
-            stores.append(_store(timedelta(seconds=5)))
-            assert not stores[-1].check(["address of rank 0"])
-            stores[-1].set("address of rank 0", start)
-        assert [store.get("address of rank 0") for store in stores] == [b"0", b"1"]
 
 
 def test_agreed_errors_are_bad_input() -> None:
