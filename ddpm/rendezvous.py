@@ -39,15 +39,16 @@ def _opened(store: Store, world: int, timeout: timedelta) -> str:
     """
     name, last = f"start {uuid4().hex}", monotonic() + timeout.total_seconds()
     missing = set(range(1, world))
-    while missing:
+    while True:
         for rank in missing:
             if store.check([_greeting(rank)]):
                 store.set(_answer(store.get(_greeting(rank)).decode()), name)
         missing = {rank for rank in missing if not store.check([_taken(name, rank)])}
-        if missing and monotonic() > last:
+        if not missing:
+            return name
+        if monotonic() > last:
             raise dist.DistStoreError(f"ranks {sorted(missing)} did not come within {timeout}")
-        sleep(PAUSE * bool(missing))
-    return name
+        sleep(PAUSE)
 
 
 def _joined(store: Store, rank: int) -> str:
